@@ -1,0 +1,107 @@
+//! Header names that mean something to us, and how they are spelled in events.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Headers that belong to one hop only and are never carried on (RFC 9110 section 7.6.1).
+pub fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "upgrade"
+            | "keep-alive"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+    )
+}
+
+/// Headers that tell of an earlier hop. Nobody is a trusted proxy yet, so a client's own are dropped.
+pub fn is_forwarding(name: &HeaderName) -> bool {
+    name == "forwarded" || name.as_str().starts_with("x-forwarded-")
+}
+
+/// Our own headers, which no client may set.
+pub fn is_ours(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-livegate-")
+}
+
+/// `sec-websocket-key` as `Sec-WebSocket-Key`: the wire's own spelling is gone by the time we see it.
+pub fn title_case(name: &str) -> String {
+    const KNOWN: [(&str, &str); 12] = [
+        ("dnt", "DNT"),
+        ("etag", "ETag"),
+        ("sec-gpc", "Sec-GPC"),
+        ("sec-websocket-accept", "Sec-WebSocket-Accept"),
+        ("sec-websocket-extensions", "Sec-WebSocket-Extensions"),
+        ("sec-websocket-key", "Sec-WebSocket-Key"),
+        ("sec-websocket-protocol", "Sec-WebSocket-Protocol"),
+        ("sec-websocket-version", "Sec-WebSocket-Version"),
+        ("www-authenticate", "WWW-Authenticate"),
+        ("x-api-key", "x-api-key"),
+        ("x-request-id", "X-Request-ID"),
+        ("x-xss-protection", "X-XSS-Protection"),
+    ];
+    if let Some((_, spelling)) = KNOWN.iter().find(|(known, _)| *known == name) {
+        return (*spelling).to_owned();
+    }
+    let mut word_begins = true;
+    let spell = |character: char| {
+        let spelled = if word_begins { character.to_ascii_uppercase() } else { character };
+        word_begins = character == '-';
+        spelled
+    };
+    name.chars().map(spell).collect()
+}
+
+/// Any text as a header value: `%` and every byte outside 0x20–0x7E percent-encoded, so that a
+/// backend gets back exactly what was meant and nothing can be injected.
+pub fn encoded(text: &str) -> HeaderValue {
+    let plain = |byte: &u8| (0x20..=0x7e).contains(byte) && *byte != b'%';
+    if text.as_bytes().iter().all(plain) {
+        return HeaderValue::from_str(text).expect("visible ASCII is a header value");
+    }
+    let mut value = String::with_capacity(text.len() + 16);
+    for byte in text.bytes() {
+        if plain(&byte) {
+            value.push(char::from(byte));
+        } else {
+            value += &format!("%{byte:02X}");
+        }
+    }
+    HeaderValue::from_str(&value).expect("visible ASCII is a header value")
+}
+
+/// The last value of a header as text, and how AWS fills its single-value map.
+pub fn last<'h>(headers: &'h HeaderMap, name: &str) -> Option<std::borrow::Cow<'h, str>> {
+    headers.get_all(name).iter().next_back().map(text)
+}
+
+/// A header value as text; bytes that are not UTF-8 are replaced.
+pub fn text(value: &HeaderValue) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(value.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_spelled_as_aws_spells_them() {
+        let check = |name, spelled: &str| assert_eq!(title_case(name), spelled);
+        check("user-agent", "User-Agent");
+        check("sec-websocket-key", "Sec-WebSocket-Key");
+        check("etag", "ETag");
+        check("x-amzn-trace-id", "X-Amzn-Trace-Id");
+    }
+
+    #[test]
+    fn values_are_encoded_so_that_nothing_is_lost_or_injected() {
+        let check = |text, value: &str| assert_eq!(encoded(text), value);
+        check("plain text", "plain text");
+        check("50% é\r\nX: y", "50%25 %C3%A9%0D%0AX: y");
+        check("", "");
+    }
+}

@@ -1,0 +1,54 @@
+//! Bounds that no setting changes, each with its reason. What operators may change stands in the stage.
+
+use std::time::Duration;
+
+/// Request line and headers of one request (AWS's quota).
+pub const REQUEST_HEAD: usize = 10_240;
+
+/// Path and query of one request (AWS's quota on URLs).
+pub const URL: usize = 4096;
+
+/// Header lines of one request; hyper's own default, named because it is part of the contract.
+pub const HEADERS: usize = 100;
+
+/// The body of a refused handshake that is passed on to the client.
+pub const REFUSAL_BODY: usize = 64 * 1024;
+
+/// How long a kept-alive HTTP connection may wait for its next request. SDKs keep theirs for a
+/// minute or so; ours must outlive them, or a push is lost in the race.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How long a pooled connection to a backend may wait for its next call. Below the 5 s of Node and
+/// uvicorn, so that we close first and no call meets a closing socket.
+pub const BACKEND_IDLE: Duration = Duration::from_secs(4);
+
+/// Calls in progress to one backend (scheme, host and port). More wait for their turn within their timeout.
+pub const BACKEND_CALLS: usize = 1024;
+
+/// Connections kept open to one backend between calls.
+pub const BACKEND_IDLE_CONNECTIONS: usize = 256;
+
+/// How long a connection to a backend may take to open; the call's own timeout may be shorter.
+pub const BACKEND_CONNECT: Duration = Duration::from_secs(5);
+
+/// How long after our Close the client's answer, or what it still sends, is awaited.
+pub const CLOSE_WAIT: Duration = Duration::from_secs(1);
+
+/// How long pushes that were accepted before a close may take to leave.
+pub const LAST_PUSHES: Duration = Duration::from_secs(5);
+
+/// `$disconnect` calls being delivered or waiting to be repeated. A stranger could otherwise grow
+/// the queue by reconnecting while the backend is down; what does not fit is counted as lost.
+pub const DISCONNECTS: usize = 65_536;
+
+/// Messages of one connection read in one turn, so that a busy client leaves others theirs.
+pub const MESSAGES_PER_TURN: usize = 32;
+
+/// A frame above this makes the socket renew its buffers once they are empty.
+pub const LARGE_FRAME: usize = 2048;
+
+/// How long the body of an `@connections` call may take to arrive.
+pub const BODY: Duration = Duration::from_secs(10);
+
+/// How much of a body that is too large is still read, so that its sender gets to see the 413.
+pub const TOO_LARGE_BODY: usize = 1024 * 1024;

@@ -1,0 +1,12 @@
+//! The words of the domain: plain data, no I/O, no async.
+
+pub mod call;
+pub mod client;
+pub mod clock;
+pub mod close;
+pub mod headers;
+pub mod id;
+pub mod limits;
+pub mod problem;
+pub mod refusal;
+pub mod settings;
