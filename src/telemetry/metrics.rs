@@ -1,0 +1,256 @@
+//! Every metric of the gateway, in one list, with AWS's name where AWS has one.
+//!
+//! Handles are kept, not looked up: a macro call with labels costs fifty times a kept counter.
+//! Labels are the operator's own words (API, stage) or a short list of ours, never a connection,
+//! a path or a key.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use metrics::{Counter, Gauge, Histogram, Label, Recorder, Unit};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::model::client::StageKey;
+use crate::model::close::Close;
+
+/// Seconds; from a fast backend on the same machine to the longest timeout.
+const LATENCY_BUCKETS: [f64; 15] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// One metric as operators meet it.
+pub struct About {
+    pub name: &'static str,
+    pub kind: &'static str,
+    pub labels: &'static str,
+    pub help: &'static str,
+}
+
+macro_rules! metrics_list {
+    ($($(#[$doc:meta])* $constant:ident = $name:literal $kind:literal ($labels:literal) $help:literal;)*) => {
+        $($(#[$doc])* const $constant: &str = $name;)*
+
+        /// The reference that `docs/metrics.md` is printed from.
+        pub const ALL: &[About] =
+            &[$(About { name: $name, kind: $kind, labels: $labels, help: $help }),*];
+    };
+}
+
+metrics_list! {
+    CONNECTIONS_OPEN = "livegate_connections_open" "gauge" ("api, stage")
+        "Connections open now";
+    CONNECTS = "livegate_connects_total" "counter" ("api, stage, outcome")
+        "Handshakes by outcome: opened, refused (by the backend), failed (AWS: ConnectCount)";
+    CONNECTIONS_CLOSED = "livegate_connections_closed_total" "counter" ("api, stage, code")
+        "Connections closed, by close code; client codes outside the gateway's own list count as other";
+    MESSAGES = "livegate_messages_total" "counter" ("api, stage, direction")
+        "Messages from clients (in) and frames of data written to clients (out) (AWS: MessageCount)";
+    PUSHES = "livegate_pushes_total" "counter" ("api, stage, outcome")
+        "Calls of the @connections API by outcome: ok, gone, full, refused, invalid, too_large";
+    PUSH_LATENCY = "livegate_push_latency_seconds" "histogram" ("api, stage")
+        "Time from a whole @connections request to its answer";
+    INTEGRATION_LATENCY = "livegate_integration_latency_seconds" "histogram" ("api, stage")
+        "Time from the call of a backend to its whole answer (AWS: IntegrationLatency)";
+    INTEGRATION_ERRORS = "livegate_integration_errors_total" "counter" ("api, stage")
+        "Backend answers with a status of 4xx or 5xx (AWS: IntegrationError)";
+    EXECUTION_ERRORS = "livegate_execution_errors_total" "counter" ("api, stage, reason")
+        "Calls of a backend that failed: unreachable, timeout, bad_answer, internal (AWS: ExecutionError)";
+    CLIENT_ERRORS = "livegate_client_errors_total" "counter" ("api, stage")
+        "Messages and handshakes turned away before any backend was called (AWS: ClientError)";
+    OUTBOX_BYTES = "livegate_outbox_bytes" "gauge" ("api, stage")
+        "Bytes queued for clients and not yet handed to their sockets";
+    DISCONNECT_RETRIES = "livegate_disconnect_retries_total" "counter" ("api, stage")
+        "$disconnect calls that failed and were repeated";
+    DISCONNECTS_LOST = "livegate_disconnects_lost_total" "counter" ("api, stage")
+        "$disconnect calls given up after disconnect_retry, at the end of a drain, or for want of room";
+    RELOADS = "livegate_reloads_total" "counter" ("outcome")
+        "Reloads of routes.toml by outcome: ok, unchanged, problems";
+    ACCEPT_ERRORS = "livegate_accept_errors_total" "counter" ("")
+        "Connections that could not be accepted, for want of open files above all";
+}
+
+/// The recorder of one gateway. Several may live in one process, as they do in tests.
+#[derive(Clone)]
+pub struct Metrics {
+    recorder: Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+    stages: Arc<DashMap<StageKey, Arc<StageMetrics>>>,
+    pub reloads: Arc<Reloads>,
+    pub accept_errors: Counter,
+}
+
+pub struct Reloads {
+    pub ok: Counter,
+    pub unchanged: Counter,
+    pub problems: Counter,
+}
+
+/// The kept handles of one stage.
+pub struct StageMetrics {
+    pub open: Gauge,
+    pub opened: Counter,
+    pub connects_refused: Counter,
+    pub connects_failed: Counter,
+    closed: Vec<(u16, Counter)>,
+    closed_other: Counter,
+    pub messages_in: Counter,
+    pub messages_out: Counter,
+    pub pushes: Pushes,
+    pub push_latency: Histogram,
+    pub integration_latency: Histogram,
+    pub integration_errors: Counter,
+    pub execution_errors: ExecutionErrors,
+    pub client_errors: Counter,
+    pub outbox_bytes: Gauge,
+    pub disconnect_retries: Counter,
+    pub disconnects_lost: Counter,
+}
+
+pub struct Pushes {
+    pub ok: Counter,
+    pub gone: Counter,
+    pub full: Counter,
+    pub refused: Counter,
+    pub invalid: Counter,
+    pub too_large: Counter,
+}
+
+pub struct ExecutionErrors {
+    pub unreachable: Counter,
+    pub timeout: Counter,
+    pub bad_answer: Counter,
+    pub internal: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let builder = PrometheusBuilder::new()
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)
+            .expect("the list of buckets is not empty");
+        let recorder = builder.build_recorder();
+        for about in ALL {
+            let unit = about.name.ends_with("_seconds").then_some(Unit::Seconds);
+            let (name, help) = (about.name.into(), about.help.into());
+            match about.kind {
+                "counter" => recorder.describe_counter(name, unit, help),
+                "gauge" => recorder.describe_gauge(name, unit, help),
+                _ => recorder.describe_histogram(name, unit, help),
+            }
+        }
+        let with = |outcome| counter(&recorder, RELOADS, &[("outcome", outcome)]);
+        let reloads = Reloads { ok: with("ok"), unchanged: with("unchanged"), problems: with("problems") };
+        Self {
+            handle: recorder.handle(),
+            stages: Arc::default(),
+            reloads: Arc::new(reloads),
+            accept_errors: counter(&recorder, ACCEPT_ERRORS, &[]),
+            recorder: Arc::new(recorder),
+        }
+    }
+}
+
+impl Metrics {
+    /// The handles of a stage; the same ones again after a reload.
+    pub fn stage(&self, key: &StageKey) -> Arc<StageMetrics> {
+        self.stages.entry(key.clone()).or_insert_with(|| Arc::new(self.stage_handles(key))).clone()
+    }
+
+    /// The text that Prometheus reads.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Samples of histograms pile up until this runs.
+    pub fn run_upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    fn stage_handles(&self, key: &StageKey) -> StageMetrics {
+        let recorder = &*self.recorder;
+        let (api, stage): (&str, &str) = (&key.api, &key.stage);
+        let plain = |name| counter(recorder, name, &[("api", api), ("stage", stage)]);
+        let with =
+            |name, label, value: &str| counter(recorder, name, &[("api", api), ("stage", stage), (label, value)]);
+        let gauge = |name| recorder.register_gauge(&key_of(name, &[("api", api), ("stage", stage)]), &METADATA);
+        let histogram = |name| recorder.register_histogram(&key_of(name, &[("api", api), ("stage", stage)]), &METADATA);
+        let closed = |code: &str| with(CONNECTIONS_CLOSED, "code", code);
+        StageMetrics {
+            open: gauge(CONNECTIONS_OPEN),
+            opened: with(CONNECTS, "outcome", "opened"),
+            connects_refused: with(CONNECTS, "outcome", "refused"),
+            connects_failed: with(CONNECTS, "outcome", "failed"),
+            closed: Close::ALL.iter().map(|close| (close.code, closed(&close.code.to_string()))).collect(),
+            closed_other: closed("other"),
+            messages_in: with(MESSAGES, "direction", "in"),
+            messages_out: with(MESSAGES, "direction", "out"),
+            pushes: Pushes {
+                ok: with(PUSHES, "outcome", "ok"),
+                gone: with(PUSHES, "outcome", "gone"),
+                full: with(PUSHES, "outcome", "full"),
+                refused: with(PUSHES, "outcome", "refused"),
+                invalid: with(PUSHES, "outcome", "invalid"),
+                too_large: with(PUSHES, "outcome", "too_large"),
+            },
+            push_latency: histogram(PUSH_LATENCY),
+            integration_latency: histogram(INTEGRATION_LATENCY),
+            integration_errors: plain(INTEGRATION_ERRORS),
+            execution_errors: ExecutionErrors {
+                unreachable: with(EXECUTION_ERRORS, "reason", "unreachable"),
+                timeout: with(EXECUTION_ERRORS, "reason", "timeout"),
+                bad_answer: with(EXECUTION_ERRORS, "reason", "bad_answer"),
+                internal: with(EXECUTION_ERRORS, "reason", "internal"),
+            },
+            client_errors: plain(CLIENT_ERRORS),
+            outbox_bytes: gauge(OUTBOX_BYTES),
+            disconnect_retries: plain(DISCONNECT_RETRIES),
+            disconnects_lost: plain(DISCONNECTS_LOST),
+        }
+    }
+}
+
+impl StageMetrics {
+    /// The counter of one close code.
+    pub fn closed(&self, code: u16) -> &Counter {
+        self.closed.iter().find(|(known, _)| *known == code).map_or(&self.closed_other, |(_, counter)| counter)
+    }
+}
+
+static METADATA: metrics::Metadata<'static> =
+    metrics::Metadata::new("livegate", metrics::Level::INFO, Some("livegate"));
+
+fn counter(recorder: &PrometheusRecorder, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
+    recorder.register_counter(&key_of(name, labels), &METADATA)
+}
+
+fn key_of(name: &'static str, labels: &[(&'static str, &str)]) -> metrics::Key {
+    let labels: Vec<_> = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
+    metrics::Key::from_parts(name, labels)
+}
+
+/// The table of `docs/metrics.md`.
+pub fn reference() -> String {
+    let mut table = String::from("| metric | type | labels | counts |\n|---|---|---|---|\n");
+    for about in ALL {
+        let labels = if about.labels.is_empty() { "none" } else { about.labels };
+        table += &format!("| `{}` | {} | {} | {} |\n", about.name, about.kind, labels, about.help);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_of_the_list_is_rendered_once_used() {
+        let metrics = Metrics::default();
+        let stage = metrics.stage(&StageKey { api: "chat".into(), stage: "prod".into() });
+        stage.open.increment(1.0);
+        stage.outbox_bytes.increment(0.0);
+        stage.push_latency.record(0.01);
+        stage.integration_latency.record(0.01);
+        let text = metrics.render();
+        for about in ALL {
+            assert!(text.contains(&format!("# TYPE {} {}", about.name, about.kind)), "{} in {text}", about.name);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What operators see: metrics (one list) and logs.
+
+pub mod log;
+pub mod metrics;
