@@ -1,0 +1,341 @@
+//! The `http_proxy` integration: the message as it came, or the event that a Lambda function would get, to a URL.
+//!
+//! The headers are those of AWS's HTTP_PROXY, and under our own prefix what no backend can do without.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http_body_util::Full;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::event;
+use crate::expressions::scope::{Scope, StageVariables};
+use crate::model::call::{Call, Event, Handshake, Reply};
+use crate::model::client::{Client, StageKey};
+use crate::model::clock::Timestamp;
+use crate::model::headers;
+use crate::model::limits;
+use crate::model::refusal::{Kind, Refusal};
+use crate::model::settings::{
+    Entry, Expression, Node, PositiveDuration, Reading, Setting, Table, Value, choice, settings,
+};
+use crate::outbound::backends::{self, Backend, Backends, Keep};
+use crate::steps::transforms::parameters::{Applied, RequestParameters};
+
+choice! {
+    /// What the backend gets as the body.
+    pub enum Payload {
+        /// The message as it came.
+        Raw = "raw",
+        /// The AWS proxy event; a proxy answer is read back.
+        Event = "event",
+    }
+}
+
+settings! {
+    /// `type = "http_proxy"`: posts what a client sent to a URL. A URL in place of the table is the same with the
+    /// defaults.
+    pub struct Settings {
+        /// Where to, with `${stageVariables.NAME}` and the like filled in.
+        pub uri: Expression,
+        /// How long the backend may take for its whole answer (AWS: 50 ms to 29 s; longer is possible here).
+        pub timeout: PositiveDuration = "29s",
+        /// `raw` posts the message as it came, `event` posts the AWS proxy event and reads a proxy answer.
+        pub payload: Payload = "raw",
+        /// What else to send: `"integration.request.header.X-Name" = "route.request.body.name"`.
+        pub request_parameters: Table<Expression>,
+    }
+}
+
+impl Settings {
+    /// The short form: a URL alone.
+    pub fn from_url(node: Node, reading: &mut Reading) -> Option<Settings> {
+        let place = node.place.clone();
+        let uri = Expression::read(node, reading)?;
+        let empty = Entry { key: "uri".into(), key_span: 0..0, after_dot: false, value: "".into(), span: 0..0 };
+        // Read as the table it stands for, so that the defaults are written once.
+        let table = Node::unwritten(Value::Table(vec![empty]), &place);
+        Settings::read(table, reading).map(|defaults| Settings { uri, ..defaults })
+    }
+}
+
+/// A checked `http_proxy` integration of one route in one stage.
+pub struct HttpProxy {
+    backend: Arc<Backend>,
+    target: Target,
+    timeout: Duration,
+    payload: Payload,
+    parameters: RequestParameters,
+    stage_variables: Arc<StageVariables>,
+    /// The headers that are the same for every call of this route.
+    fixed: HeaderMap,
+}
+
+/// Where calls go: settled at load, unless parameters are mapped into it.
+enum Target {
+    Fixed(Uri),
+    /// The text before a query, and the query that the setting itself has.
+    Mapped {
+        base: String,
+        query: Option<String>,
+    },
+}
+
+/// What `HttpProxy` is made of; everything in it has been checked.
+pub struct Parts {
+    pub backend: Arc<Backend>,
+    pub uri: Uri,
+    /// The URI's text, in which `{name}` stands for a mapped path parameter.
+    pub uri_text: String,
+    pub timeout: Duration,
+    pub payload: Payload,
+    pub parameters: RequestParameters,
+    pub stage_variables: Arc<StageVariables>,
+    pub stage: StageKey,
+    pub route_key: String,
+}
+
+impl HttpProxy {
+    pub fn new(parts: Parts) -> Self {
+        let target = if parts.parameters.changes_uri() {
+            match parts.uri_text.split_once('?') {
+                Some((base, query)) => Target::Mapped { base: base.to_owned(), query: Some(query.to_owned()) },
+                None => Target::Mapped { base: parts.uri_text, query: None },
+            }
+        } else {
+            Target::Fixed(parts.uri)
+        };
+        let mut fixed = HeaderMap::with_capacity(16);
+        let api = headers::encoded(&parts.stage.api);
+        let agent = headers::encoded(&format!("AmazonAPIGateway_{}", parts.stage.api));
+        fixed.insert(USER_AGENT, agent);
+        fixed.insert(X_AMZN_APIGATEWAY_API_ID, api.clone());
+        fixed.insert(X_LIVEGATE_API, api);
+        fixed.insert(X_LIVEGATE_STAGE, headers::encoded(&parts.stage.stage));
+        fixed.insert(X_LIVEGATE_ROUTE_KEY, headers::encoded(&parts.route_key));
+        Self {
+            backend: parts.backend,
+            target,
+            timeout: parts.timeout,
+            payload: parts.payload,
+            parameters: parts.parameters,
+            stage_variables: parts.stage_variables,
+            fixed,
+        }
+    }
+
+    pub fn describe(&self) -> String {
+        let uri = match &self.target {
+            Target::Fixed(uri) => uri.to_string(),
+            Target::Mapped { base, query: Some(query) } => format!("{base}?{query}"),
+            Target::Mapped { base, query: None } => base.clone(),
+        };
+        match self.payload {
+            Payload::Raw => uri,
+            Payload::Event => format!("{uri} (event)"),
+        }
+    }
+
+    /// Posts the call to the backend and gives back what it answered, whatever its status.
+    pub async fn send(&self, call: &Call<'_>, backends: &Backends, keep: Keep) -> Result<Reply, Refusal> {
+        let request = self.request(call)?;
+        // A proxy answer carries its status in the body, so it is read even when nobody waits for it.
+        let keep = match self.payload {
+            Payload::Raw => keep,
+            Payload::Event => Keep::AtMost(event_answer_bound(keep)),
+        };
+        let answer = backends.call(&self.backend, request, keep, self.timeout).await.map_err(refusal)?;
+        match self.payload {
+            Payload::Raw => Ok(Reply { status: answer.head.status, headers: answer.head.headers, body: answer.body }),
+            Payload::Event if answer.head.status.is_success() => {
+                event::read(&answer.body).map_err(|error| Kind::IntegrationFailure.because(error))
+            }
+            Payload::Event => {
+                Err(Kind::IntegrationFailure.because(format_args!("the backend answered {}", answer.head.status)))
+            }
+        }
+    }
+
+    fn request(&self, call: &Call<'_>) -> Result<Request<Full<Bytes>>, Refusal> {
+        let mut headers = self.headers(call);
+        let trace_id = headers.get(X_AMZN_TRACE_ID).cloned().expect("headers() sets it");
+        let mapped = if self.parameters.is_empty() {
+            Applied::default()
+        } else {
+            self.parameters.apply(&Scope { call, stage_variables: &self.stage_variables })
+        };
+        let uri = self.uri(call, &mapped)?;
+        for (name, _) in &mapped.headers {
+            headers.remove(name);
+        }
+        for (name, value) in mapped.headers {
+            headers.append(name, value);
+        }
+        let body = match self.payload {
+            Payload::Raw => call.body(),
+            Payload::Event => event::write(call, &self.stage_variables, &trace_id),
+        };
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    fn headers(&self, call: &Call<'_>) -> HeaderMap {
+        let client = call.client;
+        let mut headers = match call.event {
+            Event::Connect(handshake) if self.payload == Payload::Raw => self.connect_headers(handshake, client),
+            _ => {
+                let mut headers = self.fixed.clone();
+                headers.insert(CONTENT_TYPE, self.content_type(call));
+                headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+                headers
+            }
+        };
+        if !headers.contains_key(X_AMZN_TRACE_ID) {
+            headers.insert(X_AMZN_TRACE_ID, trace_id(call.at));
+        }
+        headers.insert(X_LIVEGATE_CONNECTION_ID, client.id_header.clone());
+        headers.insert(X_LIVEGATE_CALLBACK_URL, client.callback_url.clone());
+        headers.insert(X_LIVEGATE_EVENT_TYPE, HeaderValue::from_static(call.event_type()));
+        headers.insert(X_LIVEGATE_REQUEST_ID, headers::encoded(call.request_id.text().as_str()));
+        if let Event::Disconnect(close) = call.event {
+            headers.insert(X_LIVEGATE_DISCONNECT_CODE, HeaderValue::from(close.code));
+            headers.insert(X_LIVEGATE_DISCONNECT_REASON, headers::encoded(&close.reason));
+        }
+        headers
+    }
+
+    /// What the client sent, without what belongs to its own hop. `Sec-WebSocket-Key` and its kin make
+    /// ordinary frameworks take the POST for a broken upgrade.
+    fn connect_headers(&self, handshake: &Handshake, client: &Client) -> HeaderMap {
+        let mut headers = HeaderMap::with_capacity(handshake.headers.len() + 16);
+        for (name, value) in &handshake.headers {
+            let dropped = matches!(
+                name.as_str(),
+                "host" | "content-length" | "sec-websocket-version" | "sec-websocket-key" | "sec-websocket-extensions"
+            ) || headers::is_hop_by_hop(name)
+                || headers::is_forwarding(name)
+                || headers::is_ours(name);
+            if !dropped {
+                headers.append(name, value.clone());
+            }
+        }
+        headers.insert(X_FORWARDED_FOR, headers::encoded(&client.source_ip.to_string()));
+        headers.insert(X_FORWARDED_PORT, HeaderValue::from(handshake.port));
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(handshake.scheme));
+        headers.extend(self.fixed.clone());
+        headers
+    }
+
+    fn content_type(&self, call: &Call<'_>) -> HeaderValue {
+        let binary = matches!(call.event, Event::Message(message) if message.binary);
+        HeaderValue::from_static(if binary && self.payload == Payload::Raw {
+            "application/octet-stream"
+        } else {
+            "application/json"
+        })
+    }
+
+    fn uri(&self, call: &Call<'_>, mapped: &Applied) -> Result<Uri, Refusal> {
+        let client_query = match call.event {
+            Event::Connect(handshake) => handshake.query.as_deref().filter(|query| !query.is_empty()),
+            _ => None,
+        };
+        let (base, own_query) = match (&self.target, client_query) {
+            (Target::Fixed(uri), None) => return Ok(uri.clone()),
+            (Target::Fixed(uri), Some(_)) => {
+                let text = uri.to_string();
+                match text.split_once('?') {
+                    Some((base, query)) => (base.to_owned(), Some(query.to_owned())),
+                    None => (text, None),
+                }
+            }
+            (Target::Mapped { base, query }, _) => (base.clone(), query.clone()),
+        };
+        let mut text = base;
+        for (name, value) in &mapped.path {
+            if matches!(value.as_str(), "." | "..") {
+                // Encoded or not, servers take it for a step up the path.
+                return Err(Kind::BadRequestBody.because(format_args!("`{value}` cannot stand in a path")));
+            }
+            let segment = utf8_percent_encode(value, PATH_SEGMENT).to_string();
+            text = text.replace(&format!("{{{name}}}"), &segment);
+        }
+        let is_mapped = |pair: &&str| {
+            let name = form_urlencoded::parse(pair.as_bytes()).next().map(|(name, _)| name.into_owned());
+            mapped.query.iter().any(|(mapped, _)| Some(mapped) == name.as_ref())
+        };
+        let carried = client_query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty() && !is_mapped(pair));
+        let mut query: Vec<String> = own_query.into_iter().chain(carried.map(str::to_owned)).collect();
+        let encode = |part: &str| utf8_percent_encode(part, NON_ALPHANUMERIC).to_string();
+        query.extend(mapped.query.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))));
+        if !query.is_empty() {
+            text = format!("{text}?{}", query.join("&"));
+        }
+        text.parse().map_err(|error| Kind::Internal.because(format_args!("no URI after parameter mapping: {error}")))
+    }
+}
+
+/// What a path segment keeps as it is; a mapped value can never add a segment or a query.
+const PATH_SEGMENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'@').remove(b':');
+
+/// `Root=1-{time}-{random}`, as AWS makes one for each call.
+fn trace_id(at: Timestamp) -> HeaderValue {
+    let (high, low): (u32, u64) = (rand::random(), rand::random());
+    headers::encoded(&format!("Root=1-{:08x}-{high:08x}{low:016x}", at.0 / 1000))
+}
+
+/// A proxy answer wraps a body as JSON text: six bytes for one at worst, and its headers.
+fn event_answer_bound(keep: Keep) -> usize {
+    let body = match keep {
+        Keep::Nothing => limits::REFUSAL_BODY,
+        Keep::AtMost(bound) => bound,
+    };
+    body.saturating_mul(6).saturating_add(limits::REFUSAL_BODY)
+}
+
+fn refusal(error: backends::Error) -> Refusal {
+    match error {
+        backends::Error::Unreachable(_) | backends::Error::Lost(_) => Kind::IntegrationUnreachable,
+        backends::Error::TooLong(_) => Kind::IntegrationFailure,
+        backends::Error::Timeout(_) => Kind::IntegrationTimeout,
+    }
+    .because(Chain(&error))
+}
+
+/// An error with its causes, since hyper keeps the telling one (`Connection refused`) at the end.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source().and_then(std::error::Error::source);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+const X_AMZN_APIGATEWAY_API_ID: HeaderName = HeaderName::from_static("x-amzn-apigateway-api-id");
+const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_LIVEGATE_API: HeaderName = HeaderName::from_static("x-livegate-api");
+const X_LIVEGATE_CALLBACK_URL: HeaderName = HeaderName::from_static("x-livegate-callback-url");
+const X_LIVEGATE_CONNECTION_ID: HeaderName = HeaderName::from_static("x-livegate-connection-id");
+const X_LIVEGATE_DISCONNECT_CODE: HeaderName = HeaderName::from_static("x-livegate-disconnect-code");
+const X_LIVEGATE_DISCONNECT_REASON: HeaderName = HeaderName::from_static("x-livegate-disconnect-reason");
+const X_LIVEGATE_EVENT_TYPE: HeaderName = HeaderName::from_static("x-livegate-event-type");
+const X_LIVEGATE_REQUEST_ID: HeaderName = HeaderName::from_static("x-livegate-request-id");
+const X_LIVEGATE_ROUTE_KEY: HeaderName = HeaderName::from_static("x-livegate-route-key");
+const X_LIVEGATE_STAGE: HeaderName = HeaderName::from_static("x-livegate-stage");

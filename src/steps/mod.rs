@@ -1,0 +1,5 @@
+//! What may happen to a call: a folder for each kind of step. Steps do not know each other.
+
+pub mod authorizers;
+pub mod integrations;
+pub mod transforms;
