@@ -1,0 +1,442 @@
+//! From the file as written to a gateway that is ready to serve, or to every problem that is in the way.
+//!
+//! What one table can tell by itself was checked when it was read; here stands what takes two: names
+//! that refer to something, stages that stand in each other's way, variables that a stage lacks.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use http::{HeaderName, StatusCode, Uri};
+
+use super::directory::{Directory, Host, Place as Address};
+use super::file::{self, File};
+use super::gateway::{Gateway, Settings};
+use super::routes::Routes;
+use super::stage::{Limits, Ordering, Route, Stage};
+use crate::expressions;
+use crate::expressions::scope::StageVariables;
+use crate::expressions::selection::SelectionExpression;
+use crate::expressions::variables::{Allowed, Template};
+use crate::model::client::StageKey;
+use crate::model::problem::{Place, Problems};
+use crate::model::settings::{Expression, OrNone, Setting as _};
+use crate::outbound::backends::Backend;
+use crate::outbound::sigv4::Key;
+use crate::steps::authorizers::{Authorization, Credential, Credentials, allow, bearer};
+use crate::steps::integrations::{self, Integration, http_proxy, mock};
+use crate::steps::transforms::parameters::{self, Mapping, RequestParameters};
+use crate::telemetry::metrics::Metrics;
+
+/// Builds the gateway; `None` comes with problems. Warnings may come with either.
+pub fn build(file: &File, metrics: &Metrics) -> (Option<Gateway>, Problems) {
+    let mut building = Building { metrics, problems: Problems::default(), backends: BTreeMap::new() };
+    let credentials = building.credentials(file);
+    let settings = building.settings(file);
+    let (mut addresses, mut stages) = (Vec::new(), HashMap::new());
+    for api in &file.apis {
+        let of_api = building.stages(&api.name, &api.value);
+        addresses.extend(building.addresses(&api.value, &of_api));
+        stages.extend(of_api.into_iter().map(|stage| (stage.key.clone(), stage)));
+        building.check_authorization(file, &api.value);
+    }
+    building.check_addresses(&addresses);
+    if file.apis.is_empty() {
+        building.problems.warning(&file.place, "no API is described, so every request gets 404");
+    }
+    let gateway = credentials.filter(|_| !building.problems.has_problems()).map(|credentials| Gateway {
+        settings,
+        directory: Directory::new(addresses.into_iter().map(|(address, _)| address).collect()),
+        credentials,
+        stages,
+        retired: HashMap::new(),
+    });
+    (gateway, building.problems)
+}
+
+struct Building<'a> {
+    metrics: &'a Metrics,
+    problems: Problems,
+    /// One for each scheme, host and port, however many routes call it.
+    backends: BTreeMap<String, Arc<Backend>>,
+}
+
+impl Building<'_> {
+    fn settings(&mut self, file: &File) -> Settings {
+        let gateway = &file.gateway;
+        let mut seen = BTreeSet::new();
+        for listener in gateway.listen.iter().chain(&gateway.admin_listen.0) {
+            if listener.address.port() != 0 && !seen.insert(listener.address) {
+                let found = format!("`{}` is listened on twice", listener.address);
+                self.problems.problem_with_help(&listener.place, found, "give each listener a port of its own");
+            }
+        }
+        if gateway.callback_url.is_none()
+            && let Some(first) = gateway.listen.first()
+            && first.address.ip().is_unspecified()
+        {
+            let found = "backends are told to push to 127.0.0.1, because this listener has no address of its own";
+            self.problems.warning_with_help(&first.place, found, "set `gateway.callback_url` if they run elsewhere");
+        }
+        Settings {
+            listen: gateway.listen.iter().map(|listener| listener.address).collect(),
+            admin_listen: gateway.admin_listen.0.as_ref().map(|listener| listener.address),
+            drain_delay: gateway.drain_delay.0,
+            drain_timeout: gateway.drain_timeout.0,
+            callback_url: gateway.callback_url.as_ref().map(|url| url.uri.clone()),
+        }
+    }
+
+    fn credentials(&mut self, file: &File) -> Option<Credentials> {
+        let mut all = Vec::new();
+        for entry in &file.credentials {
+            let written = &entry.value;
+            let secrets = [&written.secret_access_key, &written.session_token, &written.bearer_token];
+            let unresolved = secrets.iter().any(|secret| secret.as_ref().is_some_and(|secret| secret.unresolved))
+                || written.access_key_id.as_ref().is_some_and(|id| id.unresolved);
+            if unresolved {
+                continue;
+            }
+            let key =
+                written.access_key_id.as_ref().zip(written.secret_access_key.as_ref()).and_then(|(id, secret)| {
+                    let token = written.session_token.as_ref().map(|token| token.reveal());
+                    let key = Key::new(&id.value, secret.reveal(), token);
+                    key.map_err(|error| self.problems.problem(&id.place, error.to_string())).ok()
+                });
+            let bearer_token = written.bearer_token.as_ref().and_then(|token| {
+                let read = bearer::Token::new(token.reveal());
+                read.map_err(|error| self.problems.problem(&token.place, error.to_string())).ok()
+            });
+            let allow = written.allow.iter().filter(|line| !line.unresolved).filter_map(|line| {
+                let pattern = allow::Pattern::parse(&line.value);
+                pattern.map_err(|error| self.problems.problem(&line.place, error.to_string())).ok()
+            });
+            let allow: Vec<_> = allow.collect();
+            if allow.is_empty() {
+                let found = format!("credential `{}` allows nothing", entry.name);
+                let help = "add `allow = [\"execute-api:ManageConnections <api>/<stage>/*\"]`";
+                self.problems.warning_with_help(&entry.place, found, help);
+            }
+            all.push(Credential { name: entry.name.clone(), key, bearer_token, allow });
+        }
+        let place = file.credentials.iter().last().map(|entry| entry.place.clone()).unwrap_or_default();
+        Credentials::new(all).map_err(|duplicate| self.problems.problem(&place, duplicate.to_string())).ok()
+    }
+
+    /// `none` lets everyone push who reaches a listener, so it must be this machine alone.
+    fn check_authorization(&mut self, file: &File, api: &file::Api) {
+        let authorization = &api.connections_api.authorization;
+        let open_to_others = || file.gateway.listen.iter().find(|listener| !listener.address.ip().is_loopback());
+        let usable = |is_usable: fn(&file::Credential) -> bool| {
+            file.credentials.iter().any(|entry| is_usable(&entry.value) && !entry.value.allow.is_empty())
+        };
+        match authorization.value {
+            file::Authorization::None => {
+                if let Some(listener) = open_to_others() {
+                    let found = format!("`none` lets everyone push who reaches `{}`", listener.address);
+                    let help = "listen on loopback only, or use `aws_iam` or `bearer`";
+                    self.problems.problem_with_help(&authorization.place, found, help);
+                }
+            }
+            file::Authorization::AwsIam if !usable(|credential| credential.access_key_id.is_some()) => {
+                let help = "add `[credentials.<name>]` with `access_key_id`, `secret_access_key` and `allow`";
+                self.problems.warning_with_help(&authorization.place, "nobody can push: no credential can sign", help);
+            }
+            file::Authorization::Bearer if !usable(|credential| credential.bearer_token.is_some()) => {
+                let help = "add `[credentials.<name>]` with `bearer_token` and `allow`";
+                self.problems.warning_with_help(
+                    &authorization.place,
+                    "nobody can push: no credential has a token",
+                    help,
+                );
+            }
+            file::Authorization::AwsIam | file::Authorization::Bearer => {}
+        }
+    }
+
+    fn stages(&mut self, name: &str, api: &file::Api) -> Vec<Arc<Stage>> {
+        let default = file::Stage::absent(&api.place).filter(|_| api.stages.is_empty());
+        let written: Vec<(&str, &file::Stage)> = match &default {
+            Some(default) => vec![("$default", default)],
+            None => api.stages.iter().map(|entry| (entry.name.as_str(), &entry.value)).collect(),
+        };
+        let selection = self.selection(&api.route_selection_expression);
+        let mut built = Vec::new();
+        for (stage_name, stage) in written {
+            let key = StageKey { api: name.into(), stage: stage_name.into() };
+            let routes = self.routes(&key, api, stage, selection.clone());
+            let limits = self.limits(stage);
+            if let Some(routes) = routes {
+                let connections_api = match api.connections_api.authorization.value {
+                    file::Authorization::AwsIam => Authorization::AwsIam,
+                    file::Authorization::Bearer => Authorization::Bearer,
+                    file::Authorization::None => Authorization::None,
+                };
+                let metrics = self.metrics.stage(&key);
+                built.push(Arc::new(Stage { key, routes, limits, connections_api, metrics }));
+            }
+        }
+        built
+    }
+
+    fn selection(&mut self, written: &Expression) -> Option<SelectionExpression> {
+        if written.unresolved {
+            return None;
+        }
+        SelectionExpression::parse(&written.text).map_err(|error| self.expression_problem(&written.place, error)).ok()
+    }
+
+    fn limits(&mut self, stage: &file::Stage) -> Limits {
+        let size = |size: &OrNone<crate::model::settings::ByteSize>| {
+            size.0.as_ref().map_or(usize::MAX, |size| usize::try_from(size.0).unwrap_or(usize::MAX))
+        };
+        let duration = |time: &OrNone<crate::model::settings::PositiveDuration>| time.0.as_ref().map(|time| time.0);
+        Limits {
+            idle_timeout: duration(&stage.idle_timeout),
+            max_duration: duration(&stage.max_duration),
+            max_message: size(&stage.max_message),
+            max_frame: size(&stage.max_frame),
+            binary: stage.binary,
+            ordering: match stage.ordering {
+                file::Ordering::None => Ordering::None,
+                file::Ordering::Connection => Ordering::Connection,
+            },
+            max_in_flight: stage.max_in_flight.0,
+            outbox_bytes: usize::try_from(stage.outbox.bytes.0).unwrap_or(usize::MAX),
+            outbox_messages: stage.outbox.messages.0 as usize,
+            slow_consumer_timeout: duration(&stage.slow_consumer_timeout),
+            ping_interval: duration(&stage.ping_interval),
+            pong_timeout: stage.pong_timeout.0,
+            handshake_timeout: stage.handshake_timeout.0,
+            idle_counts_pings: stage.idle_counts_pings,
+            disconnect_retry: stage.disconnect_retry.0,
+        }
+    }
+
+    fn routes(
+        &mut self,
+        key: &StageKey,
+        api: &file::Api,
+        stage: &file::Stage,
+        selection: Option<SelectionExpression>,
+    ) -> Option<Routes> {
+        let variables = stage.stage_variables.iter().map(|entry| (entry.name.clone(), entry.value.value.clone()));
+        let variables: Arc<StageVariables> = Arc::new(variables.collect());
+        let mut routes =
+            Routes { selection: selection?, connect: None, disconnect: None, default: None, named: HashMap::new() };
+        for entry in &api.routes {
+            let scope = RouteScope { key, route_key: &entry.name, variables: &variables };
+            let Some(integration) = self.integration(&scope, &entry.value.integration) else { continue };
+            let route = Route { key: entry.name.clone(), integration, two_way: entry.value.route_response };
+            match entry.name.as_str() {
+                "$connect" => routes.connect = Some(route),
+                "$disconnect" => routes.disconnect = Some(route),
+                "$default" => routes.default = Some(route),
+                _ => {
+                    routes.named.insert(entry.name.clone(), route);
+                }
+            }
+        }
+        Some(routes)
+    }
+
+    fn integration(&mut self, scope: &RouteScope<'_>, written: &integrations::Settings) -> Option<Integration> {
+        match written {
+            integrations::Settings::HttpProxy(settings) => self.http_proxy(scope, settings).map(Integration::HttpProxy),
+            integrations::Settings::Mock(settings) => self.mock(scope, settings).map(Integration::Mock),
+        }
+    }
+
+    fn http_proxy(&mut self, scope: &RouteScope<'_>, settings: &http_proxy::Settings) -> Option<http_proxy::HttpProxy> {
+        let parameters = self.parameters(scope, settings);
+        let template = self.template(scope, &settings.uri, Allowed::STAGE_VARIABLES)?;
+        let filled = template.substitute_stage_variables(|name| scope.variables.get(name).map(String::as_str));
+        let uri_text = filled.as_literal()?.to_owned();
+        let parameters = parameters?;
+        let uri = self.uri(&settings.uri.place, &uri_text, &parameters)?;
+        let authority = uri.authority().map_or("", |authority| authority.as_str());
+        let backend = format!("{}://{authority}", uri.scheme_str().unwrap_or_default());
+        Some(http_proxy::HttpProxy::new(http_proxy::Parts {
+            backend: self.backends.entry(backend).or_default().clone(),
+            uri,
+            uri_text,
+            timeout: settings.timeout.0,
+            payload: settings.payload,
+            parameters,
+            stage_variables: scope.variables.clone(),
+            stage: scope.key.clone(),
+            route_key: scope.route_key.to_owned(),
+        }))
+    }
+
+    /// A URL that can be called, with every `{name}` in its path mapped by a parameter.
+    fn uri(&mut self, place: &Place, text: &str, parameters: &RequestParameters) -> Option<Uri> {
+        let help = "write it like `http://127.0.0.1:3000/path`";
+        let mut probe = text.to_owned();
+        for name in parameters.path_parameters() {
+            let hole = format!("{{{name}}}");
+            if !probe.contains(&hole) {
+                let found = format!("the path parameter `{name}` is mapped, but `{hole}` is not in `{text}`");
+                self.problems.problem(place, found);
+            }
+            probe = probe.replace(&hole, "x");
+        }
+        if probe.contains(['{', '}']) {
+            let found = format!("`{text}` has a `{{…}}` that no `integration.request.path.…` fills");
+            self.problems.problem_with_help(place, found, "map it in `request_parameters`, or write `%7B` for a brace");
+            return None;
+        }
+        if probe.contains('#') {
+            self.problems.problem_with_help(place, format!("`{text}` has a fragment, which no request carries"), help);
+            return None;
+        }
+        let uri = probe.parse::<Uri>().ok().filter(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && uri.host().is_some_and(|host| !host.is_empty())
+                && !uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
+        });
+        if uri.is_none() {
+            self.problems.problem_with_help(place, format!("`{text}` is no URL that can be called"), help);
+        }
+        uri
+    }
+
+    fn parameters(&mut self, scope: &RouteScope<'_>, settings: &http_proxy::Settings) -> Option<RequestParameters> {
+        let mut all = RequestParameters::default();
+        let before = self.problems.len();
+        for entry in &settings.request_parameters {
+            if entry.value.unresolved {
+                continue;
+            }
+            // In a literal a dollar from the environment stands escaped; every other form has no dollars in it.
+            let text = match entry.value.text.starts_with('\'') {
+                true => entry.value.text.replace("\\$", "$"),
+                false => entry.value.text.clone(),
+            };
+            let added = Mapping::parse_one(&entry.name, &text).and_then(|mapping| {
+                let client_only = mapping.uses_client_request() && scope.route_key != "$connect";
+                all.add(mapping).map(|()| client_only)
+            });
+            match added {
+                Ok(false) => {}
+                Ok(true) => {
+                    let found = "only `$connect` has the client's headers and query, so this is always left out";
+                    self.problems.warning(&entry.value.place, found);
+                }
+                Err(parameters::Error::Key(error)) => self.expression_problem(&entry.place, error),
+                Err(parameters::Error::Value(error)) => self.expression_problem(&entry.value.place, error),
+            }
+        }
+        let place = &settings.place;
+        self.check_variables(scope, place, all.stage_variables_used());
+        (self.problems.len() == before || !self.problems.has_problems()).then_some(all)
+    }
+
+    fn mock(&mut self, scope: &RouteScope<'_>, settings: &mock::Settings) -> Option<mock::Mock> {
+        let response = match &settings.response {
+            Some(written) => Some(self.template(scope, written, Allowed::ALL)?),
+            None => None,
+        };
+        let mut headers = Vec::new();
+        for entry in &settings.headers {
+            match HeaderName::from_bytes(entry.name.as_bytes()) {
+                Ok(name) => headers.push((name, self.template(scope, &entry.value, Allowed::ALL)?)),
+                Err(_) => self.problems.problem(&entry.place, format!("`{}` is no header name", entry.name)),
+            }
+        }
+        let status = StatusCode::from_u16(settings.status.0 as u16).ok()?;
+        Some(mock::Mock { response, status, headers, stage_variables: scope.variables.clone() })
+    }
+
+    fn template(&mut self, scope: &RouteScope<'_>, written: &Expression, allowed: Allowed) -> Option<Template> {
+        if written.unresolved {
+            return None;
+        }
+        let template = Template::parse(&written.text, allowed)
+            .map_err(|error| self.expression_problem(&written.place, error))
+            .ok()?;
+        self.check_variables(scope, &written.place, template.stage_variables_used()).then_some(template)
+    }
+
+    fn check_variables<'v>(
+        &mut self,
+        scope: &RouteScope<'_>,
+        place: &Place,
+        used: impl Iterator<Item = &'v str>,
+    ) -> bool {
+        let missing: BTreeSet<&str> = used.filter(|name| !scope.variables.contains_key(*name)).collect();
+        for name in &missing {
+            let found = format!("stage `{}` has no stage variable `{name}`", scope.key.stage);
+            let stage = crate::model::problem::quoted_if_needed(&scope.key.stage);
+            let help = format!("add it to `apis.{}.stages.{stage}.stage_variables`", scope.key.api);
+            self.problems.problem_with_help(place, found, help);
+        }
+        missing.is_empty()
+    }
+
+    fn expression_problem(&mut self, place: &Place, error: expressions::Error) {
+        self.problems.problem_with_help(place, error.message, error.help);
+    }
+
+    /// Where the stages of an API are reached.
+    fn addresses(&mut self, api: &file::Api, stages: &[Arc<Stage>]) -> Vec<(Address, Place)> {
+        let segment = |stage: &Stage| (&*stage.key.stage != "$default").then(|| stage.key.stage.to_string());
+        let at = |host: Host, base_path: &str, place: &Place, stage: &Arc<Stage>, segment: Option<String>| {
+            (Address { host, base_path: base_path.to_owned(), segment, stage: stage.clone() }, place.clone())
+        };
+        if api.domains.is_empty() {
+            let everywhere = |stage| at(Host::Any, &api.base_path.path, &api.place, stage, segment(stage));
+            return stages.iter().map(everywhere).collect();
+        }
+        let mut addresses = Vec::new();
+        for domain in &api.domains {
+            let host = Host::parse(&domain.host.name);
+            let base_path = domain.base_path.as_ref().map_or(&api.base_path.path, |base_path| &base_path.path);
+            let Some(named) = &domain.stage else {
+                let each = |stage| at(host.clone(), base_path, &domain.place, stage, segment(stage));
+                addresses.extend(stages.iter().map(each));
+                continue;
+            };
+            match stages.iter().find(|stage| *stage.key.stage == *named.value) {
+                Some(stage) => addresses.push(at(host, base_path, &domain.place, stage, None)),
+                None if api.stages.has(&named.value) || named.unresolved => {}
+                None => {
+                    let found = format!("this API has no stage `{}`", named.value);
+                    let nearest = crate::model::settings::nearest(&named.value, api.stages.names());
+                    match nearest {
+                        Some(name) => {
+                            self.problems.problem_with_help(&named.place, found, format!("did you mean `{name}`?"));
+                        }
+                        None => self.problems.problem(&named.place, found),
+                    }
+                }
+            }
+        }
+        addresses
+    }
+
+    /// Two stages at one address: nobody could say which of them answers.
+    fn check_addresses(&mut self, addresses: &[(Address, Place)]) {
+        let mut seen: BTreeMap<(Host, String), &Address> = BTreeMap::new();
+        for (address, place) in addresses {
+            let Some(first) = seen.insert((address.host.clone(), address.path()), address) else { continue };
+            let shown = match (&address.host, address.path()) {
+                (Host::Any, path) if path.is_empty() => "every path of every host".to_owned(),
+                (Host::Any, path) => format!("`{path}` of every host"),
+                (Host::Exact(host), path) => format!("`{host}{path}`"),
+                (Host::Wildcard(host), path) => format!("`*{host}{path}`"),
+            };
+            let found = format!(
+                "stage `{}` of `{}` and stage `{}` of `{}` would both answer {shown}",
+                first.stage.key.stage, first.stage.key.api, address.stage.key.stage, address.stage.key.api,
+            );
+            self.problems.problem_with_help(place, found, "give one of them another `base_path`, domain or stage name");
+        }
+    }
+}
+
+/// What a route's settings may refer to.
+struct RouteScope<'a> {
+    key: &'a StageKey,
+    route_key: &'a str,
+    variables: &'a Arc<StageVariables>,
+}

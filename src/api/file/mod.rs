@@ -1,0 +1,69 @@
+//! routes.toml as written: every table with its keys, and nothing checked that takes two tables to check.
+//!
+//! The doc comments of these structs are the reference of the file. A table per module: `gateway`, `routing` (an API
+//! and its routes), `stage`, `credential`; integrations declare their own settings beside their behaviour.
+
+mod credential;
+mod gateway;
+mod routing;
+mod stage;
+
+pub use credential::Credential;
+pub use gateway::{Gateway, ListenAddress, Url};
+pub use routing::{
+    Api, ApiName, Authorization, BasePath, ConnectionsApi, Domain, Host, MappedDomain, Protocol, Route, RouteKey,
+};
+pub use stage::{Ordering, Outbox, Stage, StageName, VariableName};
+
+use serde_json::json;
+
+use crate::model::problem::Problems;
+use crate::model::settings::{self, Setting, Table, TableReference, settings};
+
+settings! {
+    /// Everything that one gateway serves.
+    pub struct File {
+        /// Where the gateway listens, and how it stops.
+        pub gateway: Gateway,
+        /// The APIs by name; an API's name is its id.
+        pub apis: Table<Api, ApiName>,
+        /// Who may push to connections.
+        pub credentials: Table<Credential>,
+        later {
+            authorizers: "authorizers come with a later version; let the backend of `$connect` decide",
+            usage_plans: "usage plans come with a later version",
+            api_keys: "API keys come with a later version",
+            backends: "pools of backends come with a later version; write the backend's URL in the route",
+        }
+    }
+}
+
+/// Reads the text of a file. `env` looks up environment variables.
+///
+/// The file is there unless the text is no TOML; it may be used further only if there are no problems, or to look for
+/// more of them: what could not be read has its default, or is left out.
+pub fn read(source: &str, env: &dyn Fn(&str) -> Option<String>, allow_unset_env: bool) -> (Option<File>, Problems) {
+    settings::read_file(source, env, allow_unset_env)
+}
+
+/// The JSON Schema of the file, for editors.
+pub fn schema() -> serde_json::Value {
+    let mut schema = File::schema();
+    schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
+    schema["title"] = json!("routes.toml of Livegate");
+    schema
+}
+
+/// The reference of every key, as Markdown.
+pub fn reference() -> String {
+    settings::markdown(&tables())
+}
+
+fn tables() -> Vec<TableReference> {
+    let mut tables = Vec::new();
+    File::tables("", &mut tables);
+    tables
+}
+
+#[cfg(test)]
+mod tests;

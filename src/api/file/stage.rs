@@ -1,0 +1,112 @@
+//! The `[apis.<api>.stages.<stage>]` tables: AWS's limits and times, all of them settable.
+
+use crate::model::settings::{
+    ByteSize, Duration, OrNone, PositiveDuration, PositiveInteger, Table, TableName, Text, choice, is_plain_name,
+    settings,
+};
+
+choice! {
+    /// In which order the messages of one connection are answered.
+    pub enum Ordering {
+        /// They run concurrently, as at AWS.
+        None = "none",
+        /// One after the other, as they came.
+        Connection = "connection",
+    }
+}
+
+settings! {
+    /// One stage of an API. An API without stages has the stage `$default`, which has no segment in the URL.
+    pub struct Stage {
+        /// Values for `${stageVariables.NAME}`.
+        pub stage_variables: Table<Text, VariableName>,
+        /// Closes a socket after this long without a data message either way (AWS: 10 minutes).
+        pub idle_timeout: OrNone<PositiveDuration> = "10m",
+        /// Closes a socket this long after it was opened (AWS: 2 hours).
+        pub max_duration: OrNone<PositiveDuration> = "2h",
+        /// The largest message, from a client or pushed (AWS: 128 KiB).
+        pub max_message: OrNone<ByteSize> = "128KiB",
+        /// The largest frame (AWS: 32 KiB).
+        pub max_frame: OrNone<ByteSize> = "32KiB",
+        /// Takes binary frames as messages; `false` closes the socket with 1003, as AWS does.
+        pub binary: bool = false,
+        /// `none` runs the messages of a connection concurrently, as AWS does; `connection` in the order they came.
+        pub ordering: Ordering = "none",
+        /// How many messages of one connection may be answered at a time; above it the socket is not read.
+        pub max_in_flight: PositiveInteger = 32,
+        /// What may wait to be sent to one connection; when it is full, pushes get 429.
+        pub outbox: Outbox,
+        /// Closes a socket whose outbox was full for this long.
+        pub slow_consumer_timeout: OrNone<PositiveDuration> = "10s",
+        /// Pings clients this often (AWS: never).
+        pub ping_interval: OrNone<PositiveDuration> = "none",
+        /// Closes a socket that did not answer a ping for this long.
+        pub pong_timeout: PositiveDuration = "10s",
+        /// How long a client may take to send its handshake, from the first byte.
+        pub handshake_timeout: PositiveDuration = "10s",
+        /// Lets a client's pings and pongs reset `idle_timeout`, as a message does.
+        pub idle_counts_pings: bool = false,
+        /// How long a `$disconnect` that a backend did not take is tried again; `0s` tries once.
+        pub disconnect_retry: Duration = "1m",
+        later {
+            throttle: "throttles come with a later version",
+            detailed_metrics: "metrics by route come with a later version",
+            access_log: "access logs come with a later version",
+            logging_level: "logs of single calls come with a later version",
+            data_trace: "logs of bodies come with a later version",
+            resource_policy: "resource policies come with a later version",
+            allowed_origins: "checks of `Origin` come with a later version; the backend of `$connect` sees the header",
+            limits: "limits by address and connection come with a later version",
+        }
+    }
+}
+
+settings! {
+    /// What may wait to be sent to one connection.
+    pub struct Outbox {
+        /// Bytes waiting.
+        pub bytes: ByteSize = "1MiB",
+        /// Messages waiting.
+        pub messages: PositiveInteger = 1024,
+    }
+}
+
+/// Names of stages.
+#[derive(Debug, Clone)]
+pub struct StageName;
+
+impl TableName for StageName {
+    const PLACEHOLDER: &'static str = "<stage>";
+
+    fn check(name: &str) -> Result<(), (String, String)> {
+        if name == "$default" || is_plain_name(name, &['-'], 128) {
+            return Ok(());
+        }
+        let help = "use 1 to 128 of `A-Z a-z 0-9 _ -`, or `\"$default\"` for the stage without a segment in the URL";
+        Err((format!("`{name}` cannot name a stage"), help.into()))
+    }
+
+    fn pattern() -> Option<&'static str> {
+        Some(r"^([A-Za-z0-9_-]{1,128}|\$default)$")
+    }
+}
+
+/// Names of stage variables.
+#[derive(Debug, Clone)]
+pub struct VariableName;
+
+impl TableName for VariableName {
+    const PLACEHOLDER: &'static str = "<variable>";
+    const MOST: Option<usize> = Some(100);
+
+    fn check(name: &str) -> Result<(), (String, String)> {
+        if is_plain_name(name, &[], usize::MAX) {
+            return Ok(());
+        }
+        Err((format!("`{name}` cannot name a stage variable"), "use `A-Z a-z 0-9 _`".into()))
+    }
+
+    fn pattern() -> Option<&'static str> {
+        Some("^[A-Za-z0-9_]+$")
+    }
+}

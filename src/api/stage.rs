@@ -1,0 +1,61 @@
+//! A stage, ready to serve: its routes, its limits, who may push to its connections.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::routes::Routes;
+use crate::connections::Bounds;
+use crate::model::client::StageKey;
+use crate::steps::authorizers::Authorization;
+use crate::steps::integrations::Integration;
+use crate::telemetry::metrics::StageMetrics;
+
+pub struct Stage {
+    pub key: StageKey,
+    pub routes: Routes,
+    pub limits: Limits,
+    pub connections_api: Authorization,
+    pub metrics: Arc<StageMetrics>,
+}
+
+/// One route: what answers for it, and whether the client gets to see the answer.
+pub struct Route {
+    pub key: String,
+    pub integration: Integration,
+    pub two_way: bool,
+}
+
+/// Sizes, times and bounds of a stage's connections. "none" in the file is `None`, or the largest number.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    pub idle_timeout: Option<Duration>,
+    pub max_duration: Option<Duration>,
+    pub max_message: usize,
+    pub max_frame: usize,
+    pub binary: bool,
+    pub ordering: Ordering,
+    pub max_in_flight: u32,
+    pub outbox_bytes: usize,
+    pub outbox_messages: usize,
+    pub slow_consumer_timeout: Option<Duration>,
+    pub ping_interval: Option<Duration>,
+    pub pong_timeout: Duration,
+    pub handshake_timeout: Duration,
+    pub idle_counts_pings: bool,
+    pub disconnect_retry: Duration,
+}
+
+/// How the messages of one connection run beside each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ordering {
+    /// At once, as at AWS: answers may come in another order.
+    None,
+    /// One after the other, as the client sent them.
+    Connection,
+}
+
+impl Limits {
+    pub fn outbox(&self) -> Bounds {
+        Bounds { bytes: self.outbox_bytes, messages: self.outbox_messages, max_frame: self.max_frame }
+    }
+}

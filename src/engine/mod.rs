@@ -1,0 +1,297 @@
+//! The one place that knows the order of things.
+//!
+//! `connect`, `message` and `disconnect` are lists to be read downwards; each step below them takes
+//! the call and its own piece of the route. Steps do not know each other: whether one runs, and what
+//! comes before it, is decided here and nowhere else.
+
+pub mod gateway_responses;
+mod record;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use rand::RngExt as _;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::gateway::Gateway;
+use crate::api::stage::{Route, Stage};
+use crate::connections::{Connection, Connections, Outgoing};
+use crate::model::call::{Call, Event, Handshake, Incoming, Reply};
+use crate::model::client::Client;
+use crate::model::clock::{Tick, Timestamp};
+use crate::model::close::Close;
+use crate::model::id::Id;
+use crate::model::limits;
+use crate::model::refusal::{Kind, Refusal};
+use crate::outbound::backends::{Backends, Keep};
+use crate::telemetry::metrics::Metrics;
+
+pub struct Engine {
+    /// Everything routes.toml says, swapped as one when it is read again.
+    gateway: ArcSwap<Gateway>,
+    /// Counts reloads, so that sockets notice one without a look at the gateway.
+    generation: AtomicU64,
+    backends: Backends,
+    pub connections: Connections,
+    pub metrics: Metrics,
+    /// Sockets, messages and `$disconnect`s at work; the drain waits for them.
+    pub tasks: TaskTracker,
+    /// The gateway will stop: load balancers are told.
+    leaving: AtomicBool,
+    /// The gateway stops: nothing more is read from clients.
+    draining: AtomicBool,
+    /// Kept-alive HTTP connections shall end.
+    pub closing: CancellationToken,
+    /// The drain's time is over: `$disconnect`s still undelivered are lost.
+    pub deadline: CancellationToken,
+    disconnects: Disconnects,
+    callback: ArcSwap<CallbackBase>,
+}
+
+/// Where backends push to a client whose own Host header is not trusted.
+#[derive(Debug, Default, PartialEq)]
+pub struct CallbackBase {
+    /// The host, with its port unless it is the scheme's own.
+    pub host: String,
+    /// The URL in front of the stage's path.
+    pub url: String,
+}
+
+struct Disconnects {
+    /// Places in the queue; see `limits::DISCONNECTS`.
+    waiting: Arc<Semaphore>,
+    /// Calls at a time, so that a mass disconnect does not flood the backend.
+    calling: Semaphore,
+}
+
+/// What becomes of a handshake.
+pub enum Opening {
+    /// The backend said 2xx, or there is no `$connect` route; with the subprotocol it chose.
+    Accepted(Option<HeaderValue>),
+    /// The backend said something else, which the client gets to see.
+    Declined(Reply),
+}
+
+impl Engine {
+    pub fn new(gateway: Gateway, backends: Backends, metrics: Metrics) -> Self {
+        Self {
+            gateway: ArcSwap::from_pointee(gateway),
+            generation: AtomicU64::new(0),
+            backends,
+            connections: Connections::default(),
+            metrics,
+            tasks: TaskTracker::new(),
+            leaving: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            closing: CancellationToken::new(),
+            deadline: CancellationToken::new(),
+            disconnects: Disconnects {
+                waiting: Arc::new(Semaphore::new(limits::DISCONNECTS)),
+                calling: Semaphore::new(limits::BACKEND_CALLS / 2),
+            },
+            callback: ArcSwap::default(),
+        }
+    }
+
+    /// What is being served now. Load it once for a call and keep it: a reload swaps it.
+    pub fn gateway(&self) -> Arc<Gateway> {
+        self.gateway.load_full()
+    }
+
+    /// Serves another file from now on; every socket takes its new limits at once.
+    pub fn replace_gateway(&self, gateway: Gateway) {
+        self.gateway.store(Arc::new(gateway));
+        self.generation.fetch_add(1, Relaxed);
+        self.connections.visit(|connection| connection.outbox.wake());
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Relaxed)
+    }
+
+    pub fn callback(&self) -> Arc<CallbackBase> {
+        self.callback.load_full()
+    }
+
+    pub fn set_callback(&self, callback: CallbackBase) {
+        self.callback.store(Arc::new(callback));
+    }
+
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(Relaxed)
+    }
+
+    pub fn announce_leaving(&self) {
+        self.leaving.store(true, Relaxed);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// The stage of a live connection; one that a reload removed is known until its sockets are gone.
+    pub fn stage_of(&self, client: &Client) -> Option<Arc<Stage>> {
+        self.gateway.load().stage_of(&client.stage)
+    }
+
+    /// `$connect`: nothing goes to the client before this has ended.
+    pub async fn connect(&self, stage: &Stage, client: &Client, handshake: &Handshake) -> Result<Opening, Refusal> {
+        let Some(route) = &stage.routes.connect else { return Ok(Opening::Accepted(None)) };
+        let call = call(Event::Connect(handshake), client, &route.key);
+        let outcome = self.integrate(stage, route, &call, Keep::AtMost(limits::REFUSAL_BODY)).await;
+        match &outcome {
+            Ok(reply) if reply.status.is_success() => {}
+            Ok(_) => stage.metrics.connects_refused.increment(1),
+            Err(_) => stage.metrics.connects_failed.increment(1),
+        }
+        opening(outcome?)
+    }
+
+    /// The handshake is settled: from here on the connection can be pushed to, and one
+    /// `$disconnect` is owed for it.
+    pub fn opened(&self, stage: &Stage, connection: &Arc<Connection>) {
+        self.connections.open(connection.clone());
+        record::opened(&stage.metrics, &connection.client);
+    }
+
+    /// A message: the frame to send back, if there is one.
+    pub async fn message(&self, connection: &Connection, message: &Incoming) -> Option<Outgoing> {
+        let client = &connection.client;
+        let stage = self.stage_of(client)?;
+        stage.metrics.messages_in.increment(1);
+        let Some(route) = stage.routes.select(message) else {
+            let refusal = Kind::Forbidden.because("no route for the message, and no $default");
+            let request_id = Id::random();
+            record::refused(&stage.metrics, client, "-", request_id, &refusal);
+            return Some(gateway_responses::frame(&refusal, client.id, request_id, message.id));
+        };
+        let call = call(Event::Message(message), client, &route.key);
+        let keep = if route.two_way { Keep::AtMost(stage.limits.max_message) } else { Keep::Nothing };
+        let outcome = self.integrate(&stage, route, &call, keep).await;
+        let outcome = match outcome {
+            Ok(reply) if route.two_way => outgoing(reply, &stage).inspect_err(|refusal| {
+                record::refused(&stage.metrics, client, &route.key, call.request_id, refusal);
+            }),
+            Ok(_) => Ok(None),
+            Err(refusal) => Err(refusal),
+        };
+        outcome
+            .unwrap_or_else(|refusal| Some(gateway_responses::frame(&refusal, client.id, call.request_id, message.id)))
+    }
+
+    /// A step panicked on a message: its own call fails and no other.
+    pub fn message_panicked(&self, connection: &Connection, message: Id) -> Outgoing {
+        let refusal = Kind::Internal.because("a step panicked");
+        let request_id = Id::random();
+        if let Some(stage) = self.stage_of(&connection.client) {
+            record::refused(&stage.metrics, &connection.client, "-", request_id, &refusal);
+        }
+        gateway_responses::frame(&refusal, connection.client.id, request_id, message)
+    }
+
+    /// `$disconnect`, exactly one for each connection that was opened: at once, then again with
+    /// backoff and the same request id until the backend has it or the stage's patience ends.
+    pub fn disconnected(self: &Arc<Self>, connection: Arc<Connection>, close: Close) {
+        self.connections.remove(&connection.client.id);
+        let Some(stage) = self.stage_of(&connection.client) else { return };
+        record::closed(&stage.metrics, &connection.client, &close);
+        stage.metrics.outbox_bytes.decrement(connection.outbox.shut() as f64);
+        if stage.routes.disconnect.is_none() {
+            return;
+        }
+        let Ok(place) = self.disconnects.waiting.clone().try_acquire_owned() else {
+            record::disconnect_lost(&stage.metrics, &connection.client, "too many are waiting for their backend");
+            return;
+        };
+        let engine = self.clone();
+        self.tasks.spawn(async move {
+            engine.disconnect(&stage, &connection.client, &close).await;
+            drop(place);
+        });
+    }
+
+    async fn disconnect(&self, stage: &Stage, client: &Client, close: &Close) {
+        let Some(route) = &stage.routes.disconnect else { return };
+        let call = call(Event::Disconnect(close), client, &route.key);
+        let began = Tick::now();
+        let mut pause = Duration::from_millis(100);
+        loop {
+            let attempt = async {
+                let _turn = self.disconnects.calling.acquire().await.expect("the semaphore is never closed");
+                self.integrate(stage, route, &call, Keep::Nothing).await
+            };
+            let error = tokio::select! {
+                outcome = attempt => match outcome {
+                    Ok(reply) if !reply.status.is_server_error() => return,
+                    Ok(reply) => format!("the backend answered {}", reply.status),
+                    Err(refusal) => refusal.to_string(),
+                },
+                () = self.deadline.cancelled() => "the gateway stopped before its backend answered".to_owned(),
+            };
+            // Spread out, so that a thousand that failed together do not return together.
+            let wait = pause.mul_f64(rand::rng().random_range(0.5..1.0));
+            if self.deadline.is_cancelled() || Tick::now().since(began) + wait > stage.limits.disconnect_retry {
+                record::disconnect_lost(&stage.metrics, client, &error);
+                return;
+            }
+            record::disconnect_retried(&stage.metrics, client, &error);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.deadline.cancelled() => {}
+            }
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    /// The tail that all calls share: ask the backend, write down how it went.
+    async fn integrate(&self, stage: &Stage, route: &Route, call: &Call<'_>, keep: Keep) -> Result<Reply, Refusal> {
+        let began = route.integration.has_backend().then(Instant::now);
+        let outcome = route.integration.send(call, &self.backends, keep).await;
+        record::integration(&stage.metrics, call, began, &outcome);
+        outcome
+    }
+}
+
+fn call<'a>(event: Event<'a>, client: &'a Client, route_key: &'a str) -> Call<'a> {
+    Call { event, client, route_key, request_id: Id::random(), at: Timestamp::now() }
+}
+
+fn opening(reply: Reply) -> Result<Opening, Refusal> {
+    if reply.status.is_success() {
+        let mut headers = reply.headers;
+        return Ok(Opening::Accepted(headers.remove(http::header::SEC_WEBSOCKET_PROTOCOL)));
+    }
+    if reply.status.is_informational() || reply.status.is_redirection() {
+        let detail = format_args!("the backend answered {} to $connect", reply.status);
+        return Err(Kind::IntegrationFailure.because(detail));
+    }
+    Ok(Opening::Declined(reply))
+}
+
+/// A two-way route's reply as a message: an empty body sends none, and what the client
+/// could not read is the gateway's error, not the client's.
+fn outgoing(reply: Reply, stage: &Stage) -> Result<Option<Outgoing>, Refusal> {
+    let is_bytes = reply.content_type().is_some_and(|value| value.as_bytes().starts_with(b"application/octet-stream"));
+    let body = reply.body;
+    if body.is_empty() {
+        return Ok(None);
+    }
+    if body.len() > stage.limits.max_message {
+        let detail = format_args!("the reply of {} bytes is longer than max_message", body.len());
+        return Err(Kind::IntegrationFailure.because(detail));
+    }
+    let is_text = std::str::from_utf8(&body).is_ok();
+    if !is_text && !stage.limits.binary {
+        return Err(Kind::IntegrationFailure.because("the reply is not UTF-8, and the stage is not `binary`"));
+    }
+    Ok(Some(Outgoing { body, binary: stage.limits.binary && (is_bytes || !is_text) }))
+}
