@@ -1,0 +1,136 @@
+//! `livegate serve`: serves a file until it is told to stop, and follows the file meanwhile.
+
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::server::Server;
+use crate::server::reload::Watch;
+use crate::telemetry::metrics::Metrics;
+
+#[tokio::main]
+pub async fn run(path: &Path) -> anyhow::Result<ExitCode> {
+    raise_open_files();
+    let metrics = Metrics::default();
+    let loaded = super::load(path, false, &metrics)?;
+    if !loaded.problems.is_empty() {
+        eprint!("{}", loaded.report(path, std::io::stderr().is_terminal()));
+    }
+    let Some(gateway) = loaded.gateway else { return Ok(ExitCode::FAILURE) };
+    // Before the first client: a signal during start-up must not end the process in the middle.
+    let mut signals = Signals::new()?;
+    let server = Server::start(gateway, metrics.clone()).await?;
+    print_listeners(&server);
+    let mut config = Config { path: path.to_owned(), source: loaded.source, metrics, server: server.clone() };
+    let mut watch = Watch::new(path).context("the file cannot be watched for changes")?;
+    loop {
+        tokio::select! {
+            _ = signals.reload.recv() => config.reload(true),
+            () = watch.changed() => config.reload(false),
+            () = stopped(&mut signals.terminate, &mut signals.interrupt) => break,
+        }
+    }
+    drain(&server, &mut signals).await
+}
+
+/// Drains; a second signal ends the process at once.
+pub async fn drain(server: &Server, signals: &mut Signals) -> anyhow::Result<ExitCode> {
+    tokio::select! {
+        () = server.drain() => Ok(ExitCode::SUCCESS),
+        () = stopped(&mut signals.terminate, &mut signals.interrupt) => {
+            tracing::warn!("a second signal: stopping at once");
+            std::process::exit(130);
+        }
+    }
+}
+
+pub struct Signals {
+    pub reload: Signal,
+    pub terminate: Signal,
+    pub interrupt: Signal,
+}
+
+impl Signals {
+    pub fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            reload: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+pub async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// The file being served.
+struct Config {
+    path: PathBuf,
+    source: String,
+    metrics: Metrics,
+    server: Arc<Server>,
+}
+
+impl Config {
+    /// Takes the file as it is now; with any problem nothing changes. An unchanged file is read again
+    /// only when somebody asked.
+    fn reload(&mut self, asked: bool) {
+        let counters = &self.metrics.reloads;
+        let loaded = match super::load(&self.path, false, &self.metrics) {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                counters.problems.increment(1);
+                tracing::error!("not reloaded, nothing has changed: {error:#}");
+                return;
+            }
+        };
+        if loaded.source == self.source && !asked {
+            counters.unchanged.increment(1);
+            return;
+        }
+        // A file that is wrong is reported once, not at every event in its directory.
+        self.source.clone_from(&loaded.source);
+        let report = loaded.report(&self.path, false);
+        let Some(gateway) = loaded.gateway else {
+            counters.problems.increment(1);
+            tracing::error!("not reloaded, nothing has changed: {} has problems\n{report}", self.path.display());
+            return;
+        };
+        if let Err(error) = self.server.reload(gateway) {
+            counters.problems.increment(1);
+            tracing::error!("not reloaded, nothing has changed: {error}");
+            return;
+        }
+        counters.ok.increment(1);
+        tracing::info!("reloaded {}", self.path.display());
+        print_listeners(&self.server);
+    }
+}
+
+/// One line for each listener that accepts; with port 0 the only place to learn the port.
+pub fn print_listeners(server: &Server) {
+    for address in server.client_addresses() {
+        println!("listening on http://{address}");
+    }
+    if let Some(address) = server.admin_address() {
+        println!("admin listening on http://{address}");
+    }
+}
+
+/// Every socket is an open file: as many as the system lets us have.
+pub fn raise_open_files() {
+    match (rlimit::Resource::NOFILE.get(), rlimit::increase_nofile_limit(u64::MAX)) {
+        (Ok((soft, hard)), Ok(now)) => {
+            tracing::info!(was = soft, now, hard, "raised the limit of open files; each connection takes one");
+        }
+        (Err(error), _) | (_, Err(error)) => tracing::warn!(%error, "the limit of open files could not be raised"),
+    }
+}

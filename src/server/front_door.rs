@@ -1,0 +1,88 @@
+//! Where a request goes: to a stage's socket, to a connection, or nowhere (ROUTES: host, base path, stage).
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::HOST;
+use http::{Request, StatusCode, Version};
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+
+use super::listener::{self, Audience};
+use crate::api::directory::Destination;
+use crate::engine::Engine;
+use crate::model::limits;
+use crate::transports::answer::{self, Answer};
+use crate::transports::websocket::upgrade::{self, Peer};
+use crate::transports::{callback, operations};
+
+/// What stands behind a listener.
+pub struct FrontDoor {
+    engine: Arc<Engine>,
+    audience: Audience,
+}
+
+impl FrontDoor {
+    pub fn new(engine: Arc<Engine>, audience: Audience) -> Self {
+        Self { engine, audience }
+    }
+
+    pub async fn answer(&self, request: Request<Incoming>, remote: SocketAddr, local: SocketAddr) -> Answer {
+        match self.audience {
+            Audience::Operators => operations::answer(&self.engine, &request),
+            Audience::Clients => self.answer_client(request, remote, local).await,
+        }
+    }
+
+    async fn answer_client(&self, request: Request<Incoming>, remote: SocketAddr, local: SocketAddr) -> Answer {
+        let uri = request.uri();
+        if uri.path_and_query().is_some_and(|target| target.as_str().len() > limits::URL) {
+            return answer::error(StatusCode::URI_TOO_LONG, "BadRequestException", answer::message("URI Too Long"));
+        }
+        let mut hosts = request.headers().get_all(HOST).iter();
+        let host = hosts.next().and_then(|host| host.to_str().ok());
+        if hosts.next().is_some() || host.is_none() && request.version() == Version::HTTP_11 {
+            let text = "A request needs exactly one Host header";
+            return answer::error(StatusCode::BAD_REQUEST, "BadRequestException", answer::message(text));
+        }
+        let host = without_port(host.unwrap_or_default()).to_owned();
+        let gateway = self.engine.gateway();
+        let asks_upgrade = upgrade::is_asked_for(request.headers());
+        match gateway.directory.find(&host, uri.path()) {
+            Destination::Connection(place, id) if !asks_upgrade => {
+                callback::answer(&self.engine, &gateway, &place.stage, &id, request).await
+            }
+            Destination::Stage(place) if asks_upgrade => {
+                let peer = Peer { remote, local, scheme: "http", release: listener::release };
+                upgrade::accept(&self.engine, place, request, peer).await
+            }
+            Destination::Stage(_) => upgrade::required(),
+            Destination::StrayConnection => answer::forbidden(),
+            _ if asks_upgrade => answer::forbidden(),
+            _ => callback::no_method(uri.path(), request.method()),
+        }
+    }
+
+    pub fn handshake_timeout(&self) -> Duration {
+        self.engine.gateway().handshake_timeout()
+    }
+
+    /// Ends when kept-alive connections shall close.
+    pub fn closing(&self) -> &CancellationToken {
+        &self.engine.closing
+    }
+
+    pub fn accept_failed(&self, error: &io::Error) {
+        self.engine.metrics.accept_errors.increment(1);
+        tracing::error!(%error, "a connection could not be accepted; is the limit of open files too low?");
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    }
+}

@@ -1,0 +1,55 @@
+//! HTTP answers that the gateway words itself, in AWS's form.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::{HeaderValue, Response, StatusCode};
+use http_body_util::Full;
+
+use crate::engine::gateway_responses::HttpResponse;
+use crate::model::id::Id;
+
+pub type Answer = Response<Full<Bytes>>;
+
+/// SDKs choose the exception by this header, not by the status.
+pub const X_AMZN_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
+pub const X_AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const X_AMZ_APIGW_ID: HeaderName = HeaderName::from_static("x-amz-apigw-id");
+
+pub fn plain(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(body.into()));
+    *answer.status_mut() = status;
+    let id = Id::random().text();
+    let id = HeaderValue::from_str(id.as_str()).expect("base64 is a header value");
+    answer.headers_mut().insert(X_AMZN_REQUEST_ID, id);
+    answer
+}
+
+pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Answer {
+    let mut answer = plain(status, body);
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer
+}
+
+/// An error of AWS's form; an empty body stays empty.
+pub fn error(status: StatusCode, error_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let body = body.into();
+    let mut answer = if body.is_empty() { plain(status, body) } else { json(status, body) };
+    answer.headers_mut().insert(X_AMZN_ERROR_TYPE, HeaderValue::from_static(error_type));
+    answer
+}
+
+/// `{"message":"…"}` with the text escaped.
+pub fn message(text: &str) -> String {
+    serde_json::json!({ "message": text }).to_string()
+}
+
+pub fn forbidden() -> Answer {
+    error(StatusCode::FORBIDDEN, "ForbiddenException", r#"{"message":"Forbidden"}"#)
+}
+
+pub fn refused(response: HttpResponse) -> Answer {
+    let mut answer = error(response.status, response.error_type, response.body);
+    let id = answer.headers()[&X_AMZN_REQUEST_ID].clone();
+    answer.headers_mut().insert(X_AMZ_APIGW_ID, id);
+    answer
+}

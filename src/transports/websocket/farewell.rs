@@ -1,0 +1,77 @@
+//! Closing a socket so that the client learns why.
+//!
+//! A Close frame is lost when the socket is closed while the client's bytes lie unread: the kernel
+//! then answers with a reset, which overtakes it. So after our Close writing is shut down and what
+//! still comes is read and dropped, for at most a second.
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use super::socket::Codec;
+use crate::api::stage::Stage;
+use crate::connections::{Connection, When};
+use crate::model::close::Close;
+use crate::model::limits;
+
+/// The client closed: its Close is echoed, then the server is the first to end the TCP connection.
+pub async fn answer_close(mut codec: Codec) {
+    let echo = async { while codec.next().await.is_some() {} };
+    // A client that left without waiting for the echo needs none.
+    let _ = timeout(limits::CLOSE_WAIT, echo).await;
+    let _ = codec.into_inner().into_inner().shutdown().await;
+}
+
+/// The client broke a rule: it is told which, and nothing more is heard from it.
+pub async fn refuse(mut codec: Codec, close: &Close) {
+    let _ = timeout(limits::CLOSE_WAIT, codec.send(frame(close))).await;
+    let_go(codec).await;
+}
+
+/// The gateway closes: accepted pushes go first, then the Close, then the client has a moment to answer.
+pub async fn go(mut codec: Codec, connection: &Connection, stage: &Stage, close: &Close, when: When) {
+    codec.get_mut().resume_reading();
+    if when != When::Now {
+        let _ = timeout(limits::LAST_PUSHES, write_out(&mut codec, connection, stage)).await;
+    }
+    let _ = timeout(limits::CLOSE_WAIT, codec.send(frame(close))).await;
+    let answer = async {
+        while let Some(Ok(message)) = codec.next().await {
+            // What the client still says is not heard any more; only its Close is waited for.
+            if message.is_close() {
+                break;
+            }
+        }
+    };
+    let _ = timeout(limits::CLOSE_WAIT, answer).await;
+    let_go(codec).await;
+}
+
+async fn write_out(codec: &mut Codec, connection: &Connection, stage: &Stage) -> Result<(), Error> {
+    let mut messages = 0;
+    while let Some(frame) = connection.outbox.take() {
+        stage.metrics.outbox_bytes.decrement(frame.payload().len() as f64);
+        messages += u64::from(frame.header().is_final);
+        codec.feed(Message::Frame(frame)).await?;
+    }
+    codec.flush().await?;
+    stage.metrics.messages_out.increment(messages);
+    Ok(())
+}
+
+async fn let_go(codec: Codec) {
+    let mut socket = codec.into_inner().into_inner();
+    if socket.shutdown().await.is_err() {
+        return;
+    }
+    let mut nowhere = [0; 4096];
+    let drained = async { while socket.read(&mut nowhere).await.is_ok_and(|read| read > 0) {} };
+    // A client that neither answers nor leaves has had its second.
+    let _ = timeout(limits::CLOSE_WAIT, drained).await;
+}
+
+fn frame(close: &Close) -> Message {
+    Message::Close(Some(CloseFrame { code: close.code.into(), reason: (&*close.reason).into() }))
+}

@@ -1,0 +1,418 @@
+//! The one task that owns a socket: frames → calls, outbox → frames.
+//!
+//! Each turn drains the outbox, flushes once, and reads what has come, unless as many messages as
+//! allowed are already being answered, or the outbox is full: then the socket is not read, and TCP
+//! pushes back on the client. Backends are called in tasks of their own, so pings are answered and a
+//! close is noticed while they take their time. There is no timer here: the sweeper keeps the deadlines.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, Sink as _, Stream as _};
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
+use tokio_tungstenite::tungstenite::{self, Message};
+
+use super::buffers::{self, Buffered};
+use super::farewell;
+use crate::api::stage::{Ordering, Stage};
+use crate::connections::{Connection, Outgoing, When};
+use crate::engine::Engine;
+use crate::model::call::Incoming;
+use crate::model::clock::Tick;
+use crate::model::close::Close;
+use crate::model::id::Id;
+use crate::model::limits;
+
+pub type Codec = WebSocketStream<Buffered<TcpStream>>;
+
+/// How a connection came to its end.
+#[derive(Debug, PartialEq)]
+pub enum Ended {
+    /// The client sent a Close frame; its answer waits in the codec.
+    ByClient(Close),
+    /// The client broke a rule.
+    ByError(Close),
+    /// The gateway closes, for its own reasons or a backend's.
+    Asked(Close, When),
+    /// The socket is gone.
+    Lost,
+}
+
+/// Carries a connection from its handshake to its `$disconnect`.
+pub async fn run(
+    engine: Arc<Engine>,
+    connection: Arc<Connection>,
+    stage: Arc<Stage>,
+    socket: TcpStream,
+    already_read: Bytes,
+) {
+    let mut departure = Departure { engine: engine.clone(), connection: connection.clone(), owed: true };
+    let generation = engine.generation();
+    let codec = new_codec(Buffered::new(socket, already_read), &stage);
+    let mut socket = Socket {
+        engine,
+        connection,
+        stage,
+        generation,
+        codec: Some(codec),
+        line: None,
+        unflushed: false,
+        unconfirmed: 0,
+        limits_changed: false,
+    };
+    let ended = poll_fn(|cx| socket.poll(cx)).await;
+    departure.engine.connections.remove(&departure.connection.client.id);
+    let Socket { codec, stage, .. } = socket;
+    let codec = codec.expect("the codec is only away while it is renewed");
+    let close = match ended {
+        Ended::ByClient(close) => {
+            Box::pin(farewell::answer_close(codec)).await;
+            close
+        }
+        Ended::ByError(close) => {
+            Box::pin(farewell::refuse(codec, &close)).await;
+            close
+        }
+        Ended::Asked(close, when) => {
+            Box::pin(farewell::go(codec, &departure.connection, &stage, &close, when)).await;
+            close
+        }
+        Ended::Lost => Close::LOST,
+    };
+    if stage.limits.ordering == Ordering::Connection {
+        // What the client had said comes before the news that it left.
+        let connection = &departure.connection;
+        poll_fn(|cx| {
+            connection.outbox.register(cx.waker());
+            if connection.in_flight() == 0 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+    departure.take(close);
+}
+
+/// Owes the backend its `$disconnect`, even if this task panics.
+struct Departure {
+    engine: Arc<Engine>,
+    connection: Arc<Connection>,
+    owed: bool,
+}
+
+impl Departure {
+    fn take(&mut self, close: Close) {
+        self.owed = false;
+        self.engine.disconnected(self.connection.clone(), close);
+    }
+}
+
+impl Drop for Departure {
+    fn drop(&mut self) {
+        if self.owed {
+            self.take(Close::INTERNAL);
+        }
+    }
+}
+
+struct Socket {
+    engine: Arc<Engine>,
+    connection: Arc<Connection>,
+    stage: Arc<Stage>,
+    /// Which reload `stage` is from.
+    generation: u64,
+    codec: Option<Codec>,
+    /// Messages that wait for the one before them; only with `ordering = "connection"`.
+    line: Option<Arc<Mutex<Line>>>,
+    /// Something was given to the codec since the last whole flush.
+    unflushed: bool,
+    /// Data messages given to the codec since the last whole flush.
+    unconfirmed: u32,
+    limits_changed: bool,
+}
+
+impl Socket {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.connection.outbox.register(cx.waker());
+        loop {
+            self.follow_reload();
+            if let Err(error) = self.write(cx) {
+                return Poll::Ready(ended_by(error));
+            }
+            let closing = self.connection.outbox.closing();
+            match &closing {
+                Some((_, When::Now | When::AfterPushes)) => {}
+                _ => {
+                    let stop = closing.is_some() || self.engine.is_draining();
+                    if let Some(ended) = self.read(cx, stop) {
+                        return Poll::Ready(ended);
+                    }
+                }
+            }
+            if let Some((close, when)) = closing
+                && (when != When::AfterReplies || self.connection.in_flight() == 0)
+            {
+                return Poll::Ready(Ended::Asked(close, when));
+            }
+            if self.unflushed && self.write(cx).is_err() {
+                return Poll::Ready(Ended::Lost);
+            }
+            if !self.may_renew() {
+                return Poll::Pending;
+            }
+            // The new codec must be polled once, or nothing wakes this task.
+            self.renew();
+        }
+    }
+
+    /// Takes the stage as it is now: limits of live sockets change with a reload.
+    fn follow_reload(&mut self) {
+        let generation = self.engine.generation();
+        if generation == self.generation {
+            return;
+        }
+        self.generation = generation;
+        if let Some(stage) = self.engine.stage_of(&self.connection.client) {
+            let (old, new) = (&self.stage.limits, &stage.limits);
+            self.limits_changed |= (old.max_message, old.max_frame) != (new.max_message, new.max_frame);
+            self.stage = stage;
+        }
+    }
+
+    /// Outbox → codec → socket, as far as the socket takes it.
+    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), tungstenite::Error> {
+        let mut codec = Pin::new(self.codec.as_mut().expect("the codec is only away while it is renewed"));
+        let (mut taken, mut confirmed) = (0, false);
+        let outcome = loop {
+            match codec.as_mut().poll_ready(cx) {
+                Poll::Pending => break Ok(()),
+                Poll::Ready(Err(error)) => break Err(error),
+                Poll::Ready(Ok(())) => {}
+            }
+            let Some(frame) = self.connection.outbox.take() else {
+                if self.unflushed {
+                    match codec.as_mut().poll_flush(cx) {
+                        Poll::Pending => {}
+                        Poll::Ready(Err(error)) => break Err(error),
+                        Poll::Ready(Ok(())) => {
+                            self.unflushed = false;
+                            confirmed = self.unconfirmed > 0;
+                        }
+                    }
+                }
+                break Ok(());
+            };
+            let (length, header) = (frame.payload().len(), frame.header());
+            taken += length;
+            self.unflushed = true;
+            self.unconfirmed += u32::from(header.is_final && matches!(header.opcode, OpCode::Data(_)));
+            codec.as_mut().get_mut().get_mut().note_written(length);
+            if let Err(error) = codec.as_mut().start_send(Message::Frame(frame)) {
+                break Err(error);
+            }
+        };
+        if taken > 0 {
+            self.stage.metrics.outbox_bytes.decrement(taken as f64);
+        }
+        if confirmed {
+            self.stage.metrics.messages_out.increment(u64::from(std::mem::take(&mut self.unconfirmed)));
+            self.connection.touch(Tick::now());
+        }
+        outcome
+    }
+
+    /// Socket → codec → calls, as far as the bounds allow. `stop` lets only through what was read before.
+    fn read(&mut self, cx: &mut Context<'_>, stop: bool) -> Option<Ended> {
+        if stop {
+            self.codec_mut().get_mut().stop_reading();
+        }
+        for _ in 0..limits::MESSAGES_PER_TURN {
+            if !self.may_read() {
+                return None;
+            }
+            match Pin::new(self.codec_mut()).poll_next(cx) {
+                Poll::Pending => return None,
+                Poll::Ready(Some(Ok(message))) => {
+                    if let Some(ended) = self.receive(message) {
+                        return Some(ended);
+                    }
+                }
+                Poll::Ready(Some(Err(error))) => return Some(ended_by(error)),
+                Poll::Ready(None) => return Some(Ended::Lost),
+            }
+        }
+        // There is more, but other sockets want their turn.
+        cx.waker().wake_by_ref();
+        None
+    }
+
+    fn may_read(&self) -> bool {
+        let limits = &self.stage.limits;
+        self.connection.in_flight() < limits.max_in_flight && self.connection.outbox.has_room(&limits.outbox())
+    }
+
+    fn receive(&mut self, message: Message) -> Option<Ended> {
+        let (body, binary) = match message {
+            Message::Text(text) => (Bytes::from(text), false),
+            Message::Binary(_) if !self.stage.limits.binary => return Some(Ended::ByError(Close::BINARY)),
+            Message::Binary(bytes) => (bytes, true),
+            Message::Ping(_) => {
+                // The codec has queued the pong.
+                self.unflushed = true;
+                self.note_control();
+                return None;
+            }
+            Message::Pong(_) => {
+                self.connection.pong_received(Tick::now());
+                self.note_control();
+                return None;
+            }
+            Message::Close(None) => return Some(Ended::ByClient(Close::NO_STATUS)),
+            Message::Close(Some(frame)) => {
+                return Some(Ended::ByClient(Close::by_client(frame.code.into(), &frame.reason)));
+            }
+            Message::Frame(_) => return None,
+        };
+        self.connection.touch(Tick::now());
+        self.connection.message_taken();
+        self.start(Incoming { id: Id::random(), body, binary });
+        None
+    }
+
+    fn note_control(&self) {
+        if self.stage.limits.idle_counts_pings {
+            self.connection.postpone_idle(Tick::now());
+        }
+    }
+
+    /// Has the message answered in a task of its own, or after those before it.
+    fn start(&mut self, message: Incoming) {
+        let in_flight = InFlight::new(&self.engine, &self.connection, message);
+        match self.stage.limits.ordering {
+            Ordering::None => {
+                self.engine.tasks.spawn(in_flight.answer());
+            }
+            Ordering::Connection => {
+                let line = self.line.get_or_insert_default().clone();
+                let mut ahead = line.lock();
+                ahead.waiting.push_back(in_flight);
+                if !std::mem::replace(&mut ahead.moving, true) {
+                    drop(ahead);
+                    self.engine.tasks.spawn(Line::move_up(line));
+                }
+            }
+        }
+    }
+
+    fn codec_mut(&mut self) -> &mut Codec {
+        self.codec.as_mut().expect("the codec is only away while it is renewed")
+    }
+
+    fn may_renew(&self) -> bool {
+        let Some(codec) = &self.codec else { return false };
+        let buffered = codec.get_ref();
+        !self.unflushed && (buffered.may_renew_codec() || self.limits_changed && buffered.is_between_messages())
+    }
+
+    /// Makes the codec anew, which is the only way to give back the space of a large frame and to
+    /// change its limits.
+    fn renew(&mut self) {
+        let Some(codec) = self.codec.take() else { return };
+        let mut buffered = codec.into_inner();
+        buffered.codec_renewed();
+        self.limits_changed = false;
+        self.codec = Some(new_codec(buffered, &self.stage));
+    }
+}
+
+fn new_codec(buffered: Buffered<TcpStream>, stage: &Stage) -> Codec {
+    let config = buffers::codec(stage.limits.max_message, stage.limits.max_frame);
+    WebSocketStream::from_raw_socket(buffered, Role::Server, Some(config))
+        .now_or_never()
+        .expect("making a codec waits for nothing")
+}
+
+fn ended_by(error: tungstenite::Error) -> Ended {
+    use tungstenite::Error;
+    use tungstenite::error::ProtocolError;
+    match error {
+        Error::Capacity(_) => Ended::ByError(Close::TOO_BIG),
+        Error::Utf8(_) => Ended::ByError(Close::NOT_UTF8),
+        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ended::Lost,
+        Error::Protocol(_) => Ended::ByError(Close::PROTOCOL),
+        _ => Ended::Lost,
+    }
+}
+
+/// The messages of one connection in the order they came, answered one by one.
+#[derive(Default)]
+struct Line {
+    waiting: VecDeque<InFlight>,
+    moving: bool,
+}
+
+impl Line {
+    async fn move_up(line: Arc<Mutex<Line>>) {
+        while let Some(message) = Self::next(&line) {
+            // In a task of its own: should it panic, those behind it still have their turn.
+            let tasks = message.engine.tasks.clone();
+            let _ = tasks.spawn(message.answer()).await;
+        }
+    }
+
+    fn next(line: &Mutex<Line>) -> Option<InFlight> {
+        let mut line = line.lock();
+        let next = line.waiting.pop_front();
+        line.moving = next.is_some();
+        if next.is_none() {
+            line.waiting = VecDeque::new();
+        }
+        next
+    }
+}
+
+/// One message being answered. Dropped in a panic, it answers with the error frame: the client is
+/// not left waiting, and the connection goes on.
+struct InFlight {
+    engine: Arc<Engine>,
+    connection: Arc<Connection>,
+    message: Incoming,
+    answered: bool,
+}
+
+impl InFlight {
+    fn new(engine: &Arc<Engine>, connection: &Arc<Connection>, message: Incoming) -> Self {
+        Self { engine: engine.clone(), connection: connection.clone(), message, answered: false }
+    }
+
+    async fn answer(mut self) {
+        let reply = self.engine.message(&self.connection, &self.message).await;
+        self.answered = true;
+        self.reply(reply);
+    }
+
+    fn reply(&self, reply: Option<Outgoing>) {
+        let Some(reply) = reply else { return };
+        let Some(stage) = self.engine.stage_of(&self.connection.client) else { return };
+        let length = reply.body.len();
+        // A client that has left needs no answer.
+        if self.connection.outbox.reply(reply, &stage.limits.outbox(), Tick::now()).is_ok() {
+            stage.metrics.outbox_bytes.increment(length as f64);
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.reply(Some(self.engine.message_panicked(&self.connection, self.message.id)));
+        }
+        self.connection.message_answered();
+    }
+}
