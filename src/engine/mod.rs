@@ -147,7 +147,7 @@ impl Engine {
     pub async fn connect(&self, stage: &Stage, client: &Client, handshake: &Handshake) -> Result<Opening, Refusal> {
         let Some(route) = &stage.routes.connect else { return Ok(Opening::Accepted(None)) };
         let call = call(Event::Connect(handshake), client, &route.key);
-        let outcome = self.integrate(stage, route, &call, Keep::AtMost(limits::REFUSAL_BODY)).await;
+        let outcome = self.integrate(stage, route, &call, Keep::Beginning(limits::REFUSAL_BODY)).await;
         match &outcome {
             Ok(reply) if reply.status.is_success() => {}
             Ok(_) => stage.metrics.connects_refused.increment(1),
@@ -175,7 +175,7 @@ impl Engine {
             return Some(gateway_responses::frame(&refusal, client.id, request_id, message.id));
         };
         let call = call(Event::Message(message), client, &route.key);
-        let keep = if route.two_way { Keep::AtMost(stage.limits.max_message) } else { Keep::Nothing };
+        let keep = if route.two_way { Keep::Whole(stage.limits.max_message) } else { Keep::Nothing };
         let outcome = self.integrate(&stage, route, &call, keep).await;
         let outcome = match outcome {
             Ok(reply) if route.two_way => outgoing(reply, &stage).inspect_err(|refusal| {

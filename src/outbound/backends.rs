@@ -47,7 +47,9 @@ pub enum Keep {
     /// Nobody reads it: a short one is read off so that its connection can be used again.
     Nothing,
     /// The whole of it, which must not be longer than this.
-    AtMost(usize),
+    Whole(usize),
+    /// Its beginning, of at most this length.
+    Beginning(usize),
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -101,29 +103,32 @@ impl Backends {
 async fn read(mut body: Incoming, keep: Keep) -> Result<Bytes, Error> {
     let most = match keep {
         Keep::Nothing => limits::REFUSAL_BODY,
-        Keep::AtMost(most) => most,
+        Keep::Whole(most) | Keep::Beginning(most) => most,
     };
     let mut whole = Bytes::new();
     let mut pieces = BytesMut::new();
     let mut length = 0;
     while !body.is_end_stream() {
         let Some(frame) = body.frame().await else { break };
-        let Ok(piece) = frame.map_err(|error| Error::Lost(error.into()))?.into_data() else { continue };
+        let Ok(mut piece) = frame.map_err(|error| Error::Lost(error.into()))?.into_data() else { continue };
         length += piece.len();
-        if length > most {
-            // Dropping the body closes its connection, so the rest never arrives.
-            return if keep == Keep::Nothing { Ok(Bytes::new()) } else { Err(Error::TooLong(most)) };
+        let is_too_long = length > most;
+        if is_too_long && matches!(keep, Keep::Whole(_)) {
+            return Err(Error::TooLong(most));
         }
-        match keep {
-            Keep::Nothing => {}
+        if is_too_long {
+            piece.truncate(piece.len() - (length - most));
+        }
+        if length == piece.len() {
             // Most answers are one piece, which needs no copy.
-            Keep::AtMost(_) if length == piece.len() => whole = piece,
-            Keep::AtMost(_) => {
-                if pieces.is_empty() {
-                    pieces.extend_from_slice(&std::mem::take(&mut whole));
-                }
-                pieces.extend_from_slice(&piece);
-            }
+            whole = piece;
+        } else if keep != Keep::Nothing {
+            pieces.extend_from_slice(&std::mem::take(&mut whole));
+            pieces.extend_from_slice(&piece);
+        }
+        if is_too_long {
+            // Dropping the body closes its connection, so the rest never arrives.
+            break;
         }
     }
     Ok(if pieces.is_empty() { whole } else { pieces.freeze() })

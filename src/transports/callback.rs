@@ -178,23 +178,22 @@ enum Unread {
     Lost,
 }
 
-/// Reads a body of at most `bound` bytes. One that is longer is read a little further, so that its
-/// sender gets to see the answer instead of a reset.
+/// Reads a body of at most `bound` bytes.
 async fn read(mut body: Incoming, declared: Option<u64>, bound: usize) -> Result<Bytes, Unread> {
+    if declared.is_some_and(|length| length > bound as u64) {
+        discard(body);
+        return Err(Unread::TooLarge);
+    }
     let reading = async {
-        let mut too_large = declared.is_some_and(|length| length > bound as u64);
         let (mut whole, mut length) = (BytesMut::new(), 0);
         let mut first = Bytes::new();
         while let Some(frame) = body.frame().await {
             let Ok(piece) = frame.map_err(|_| Unread::Lost)?.into_data() else { continue };
             length += piece.len();
-            too_large |= length > bound;
-            if too_large && length > bound.saturating_add(limits::TOO_LARGE_BODY) {
-                break;
+            if length > bound {
+                return Err(Unread::TooLarge);
             }
-            if too_large {
-                (whole, first) = (BytesMut::new(), Bytes::new());
-            } else if length == piece.len() {
+            if length == piece.len() {
                 // Most bodies are one piece, which needs no copy.
                 first = piece;
             } else {
@@ -202,11 +201,26 @@ async fn read(mut body: Incoming, declared: Option<u64>, bound: usize) -> Result
                 whole.extend_from_slice(&piece);
             }
         }
-        match too_large {
-            true => Err(Unread::TooLarge),
-            false if whole.is_empty() => Ok(first),
-            false => Ok(whole.freeze()),
+        Ok(if whole.is_empty() { first } else { whole.freeze() })
+    };
+    let read = tokio::time::timeout(limits::BODY, reading).await.unwrap_or(Err(Unread::TooSlow));
+    if matches!(read, Err(Unread::TooLarge)) {
+        discard(body);
+    }
+    read
+}
+
+/// Reads on behind a refused body while the answer is on its way: closing the connection at once would
+/// reset it, and its sender would never see the 413.
+fn discard(mut body: Incoming) {
+    let rest = async move {
+        let mut length = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            length += frame.data_ref().map_or(0, Bytes::len);
+            if length > limits::TOO_LARGE_BODY {
+                break;
+            }
         }
     };
-    tokio::time::timeout(limits::BODY, reading).await.unwrap_or(Err(Unread::TooSlow))
+    tokio::spawn(tokio::time::timeout(limits::CLOSE_WAIT, rest));
 }

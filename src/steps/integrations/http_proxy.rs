@@ -146,7 +146,7 @@ impl HttpProxy {
         // A proxy answer carries its status in the body, so it is read even when nobody waits for it.
         let keep = match self.payload {
             Payload::Raw => keep,
-            Payload::Event => Keep::AtMost(event_answer_bound(keep)),
+            Payload::Event => Keep::Whole(event_answer_bound(keep)),
         };
         let answer = backends.call(&self.backend, request, keep, self.timeout).await.map_err(refusal)?;
         match self.payload {
@@ -296,7 +296,7 @@ fn trace_id(at: Timestamp) -> HeaderValue {
 fn event_answer_bound(keep: Keep) -> usize {
     let body = match keep {
         Keep::Nothing => limits::REFUSAL_BODY,
-        Keep::AtMost(bound) => bound,
+        Keep::Whole(bound) | Keep::Beginning(bound) => bound,
     };
     body.saturating_mul(6).saturating_add(limits::REFUSAL_BODY)
 }

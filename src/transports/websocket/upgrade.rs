@@ -32,6 +32,7 @@ use crate::model::clock::Timestamp;
 use crate::model::close::Close;
 use crate::model::headers;
 use crate::model::id::ConnectionId;
+use crate::model::limits;
 use crate::transports::answer::{self, Answer};
 
 /// The accepted connection that a request came on.
@@ -220,7 +221,8 @@ fn switching_protocols(accept_key: &str, subprotocol: Option<HeaderValue>) -> An
 }
 
 /// The backend said no: the client gets its status, its body and what is needed to read that.
-fn declined(reply: Reply) -> Answer {
+fn declined(mut reply: Reply) -> Answer {
+    reply.body.truncate(limits::REFUSAL_BODY);
     let mut answer = answer::plain(reply.status, reply.body);
     for name in [CONTENT_TYPE, CONTENT_ENCODING] {
         if let Some(value) = reply.headers.get(&name) {
