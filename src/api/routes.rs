@@ -2,9 +2,19 @@
 
 use std::collections::HashMap;
 
-use super::stage::Route;
 use crate::expressions::selection::SelectionExpression;
 use crate::model::call::Incoming;
+use crate::steps::integrations::Integration;
+use crate::steps::transforms::parameters::RequestParameters;
+
+/// One route: what answers for it, and whether the client gets to see the answer.
+pub struct Route {
+    pub key: String,
+    /// What is taken from the call into the backend's request.
+    pub parameters: RequestParameters,
+    pub integration: Integration,
+    pub two_way: bool,
+}
 
 pub struct Routes {
     pub selection: SelectionExpression,

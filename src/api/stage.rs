@@ -5,24 +5,19 @@ use std::time::Duration;
 
 use super::routes::Routes;
 use crate::connections::Bounds;
+use crate::expressions::scope::StageVariables;
 use crate::model::client::StageKey;
 use crate::steps::authorizers::Authorization;
-use crate::steps::integrations::Integration;
 use crate::telemetry::metrics::StageMetrics;
 
 pub struct Stage {
     pub key: StageKey,
     pub routes: Routes,
+    /// What `${stageVariables.x}` stands for.
+    pub variables: StageVariables,
     pub limits: Limits,
     pub connections_api: Authorization,
     pub metrics: Arc<StageMetrics>,
-}
-
-/// One route: what answers for it, and whether the client gets to see the answer.
-pub struct Route {
-    pub key: String,
-    pub integration: Integration,
-    pub two_way: bool,
 }
 
 /// Sizes, times and bounds of a stage's connections. "none" in the file is `None`, or the largest number.

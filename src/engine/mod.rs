@@ -19,8 +19,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::gateway::Gateway;
-use crate::api::stage::{Route, Stage};
+use crate::api::routes::Route;
+use crate::api::stage::Stage;
 use crate::connections::{Connection, Connections, Outgoing};
+use crate::expressions::scope::Scope;
 use crate::model::call::{Call, Event, Handshake, Incoming, Reply};
 use crate::model::client::Client;
 use crate::model::clock::{Tick, Timestamp};
@@ -255,7 +257,8 @@ impl Engine {
     /// The tail that all calls share: ask the backend, write down how it went.
     async fn integrate(&self, stage: &Stage, route: &Route, call: &Call<'_>, keep: Keep) -> Result<Reply, Refusal> {
         let began = route.integration.has_backend().then(Instant::now);
-        let outcome = route.integration.send(call, &self.backends, keep).await;
+        let mapped = route.parameters.apply(&Scope { call, stage_variables: &stage.variables });
+        let outcome = route.integration.send(call, &stage.variables, mapped, &self.backends, keep).await;
         record::integration(&stage.metrics, call, began, &outcome);
         outcome
     }

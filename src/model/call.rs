@@ -1,7 +1,7 @@
 //! Call and Reply: one thing asked, one answer, over any transport.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::client::Client;
 use super::clock::Timestamp;
@@ -62,6 +62,16 @@ impl Call<'_> {
             _ => Bytes::new(),
         }
     }
+}
+
+/// What parameter mappings took from a call for the backend's request. Values of `query` and `path` are
+/// plain text, not yet encoded.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Mapped {
+    /// They replace headers of the same name; one that is here twice is to be sent twice.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub query: Vec<(String, String)>,
+    pub path: Vec<(String, String)>,
 }
 
 /// What a backend, or a mock, answered.

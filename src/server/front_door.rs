@@ -1,7 +1,6 @@
 //! Where a request goes: to a stage's socket, to a connection, or nowhere (ROUTES: host, base path, stage).
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +9,19 @@ use http::{Request, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
-use super::listener::{self, Audience};
 use crate::api::directory::Destination;
 use crate::engine::Engine;
 use crate::model::limits;
 use crate::transports::answer::{self, Answer};
 use crate::transports::websocket::upgrade::{self, Peer};
 use crate::transports::{callback, operations};
+
+/// Whom a listener is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    Clients,
+    Operators,
+}
 
 /// What stands behind a listener.
 pub struct FrontDoor {
@@ -29,14 +34,14 @@ impl FrontDoor {
         Self { engine, audience }
     }
 
-    pub async fn answer(&self, request: Request<Incoming>, remote: SocketAddr, local: SocketAddr) -> Answer {
+    pub async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
         match self.audience {
             Audience::Operators => operations::answer(&self.engine, &request),
-            Audience::Clients => self.answer_client(request, remote, local).await,
+            Audience::Clients => self.answer_client(request, peer).await,
         }
     }
 
-    async fn answer_client(&self, request: Request<Incoming>, remote: SocketAddr, local: SocketAddr) -> Answer {
+    async fn answer_client(&self, request: Request<Incoming>, peer: Peer) -> Answer {
         let uri = request.uri();
         if uri.path_and_query().is_some_and(|target| target.as_str().len() > limits::URL) {
             return answer::error(StatusCode::URI_TOO_LONG, "BadRequestException", answer::message("URI Too Long"));
@@ -54,10 +59,7 @@ impl FrontDoor {
             Destination::Connection(place, id) if !asks_upgrade => {
                 callback::answer(&self.engine, &gateway, &place.stage, &id, request).await
             }
-            Destination::Stage(place) if asks_upgrade => {
-                let peer = Peer { remote, local, scheme: "http", release: listener::release };
-                upgrade::accept(&self.engine, place, request, peer).await
-            }
+            Destination::Stage(place) if asks_upgrade => upgrade::accept(&self.engine, place, request, peer).await,
             Destination::Stage(_) => upgrade::required(),
             Destination::StrayConnection => answer::forbidden(),
             _ if asks_upgrade => answer::forbidden(),

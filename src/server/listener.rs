@@ -24,13 +24,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::front_door::FrontDoor;
 use crate::model::clock::Tick;
 use crate::model::limits;
-
-/// Whom a listener is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Audience {
-    Clients,
-    Operators,
-}
+use crate::transports::websocket::upgrade::Peer;
 
 /// Accepts until it is dropped; what it accepted lives on.
 pub struct Listener {
@@ -96,6 +90,7 @@ fn prepare(socket: &TcpStream) -> io::Result<SocketAddr> {
 }
 
 async fn serve(socket: TcpStream, remote: SocketAddr, local: SocketAddr, door: Arc<FrontDoor>) {
+    let peer = Peer { remote, local, scheme: "http", release };
     let pace = Arc::new(Pace::new());
     let io = TokioIo::new(Paced { socket, pace: pace.clone() });
     let service = {
@@ -104,7 +99,7 @@ async fn serve(socket: TcpStream, remote: SocketAddr, local: SocketAddr, door: A
             let (door, pace) = (door.clone(), pace.clone());
             pace.begin_serving();
             async move {
-                let answer = door.answer(request, remote, local).await;
+                let answer = door.answer(request, peer).await;
                 pace.begin_waiting();
                 Ok::<_, std::convert::Infallible>(answer)
             }
@@ -135,7 +130,7 @@ async fn serve(socket: TcpStream, remote: SocketAddr, local: SocketAddr, door: A
 }
 
 /// Gives back the bare socket behind an upgrade, and what was read with the handshake.
-pub fn release(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
+fn release(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
     let parts = upgraded.downcast::<TokioIo<Paced>>().ok()?;
     Some((parts.io.into_inner().socket, parts.read_buf))
 }

@@ -19,8 +19,8 @@ use crate::engine::{CallbackBase, Engine};
 use crate::outbound::backends::Backends;
 use crate::telemetry::metrics::Metrics;
 use crate::transports::websocket::sweeper;
-use front_door::FrontDoor;
-use listener::{Audience, Listener};
+use front_door::{Audience, FrontDoor};
+use listener::Listener;
 
 /// A running gateway.
 pub struct Server {

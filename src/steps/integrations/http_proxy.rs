@@ -13,8 +13,8 @@ use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::event;
-use crate::expressions::scope::{Scope, StageVariables};
-use crate::model::call::{Call, Event, Handshake, Reply};
+use crate::expressions::scope::StageVariables;
+use crate::model::call::{Call, Event, Handshake, Mapped, Reply};
 use crate::model::client::{Client, StageKey};
 use crate::model::clock::Timestamp;
 use crate::model::headers;
@@ -24,7 +24,6 @@ use crate::model::settings::{
     Entry, Expression, Node, PositiveDuration, Reading, Setting, Table, Value, choice, settings,
 };
 use crate::outbound::backends::{self, Backend, Backends, Keep};
-use crate::steps::transforms::parameters::{Applied, RequestParameters};
 
 choice! {
     /// What the backend gets as the body.
@@ -69,8 +68,6 @@ pub struct HttpProxy {
     target: Target,
     timeout: Duration,
     payload: Payload,
-    parameters: RequestParameters,
-    stage_variables: Arc<StageVariables>,
     /// The headers that are the same for every call of this route.
     fixed: HeaderMap,
 }
@@ -93,15 +90,15 @@ pub struct Parts {
     pub uri_text: String,
     pub timeout: Duration,
     pub payload: Payload,
-    pub parameters: RequestParameters,
-    pub stage_variables: Arc<StageVariables>,
+    /// Parameters are mapped into the path or the query.
+    pub maps_uri: bool,
     pub stage: StageKey,
     pub route_key: String,
 }
 
 impl HttpProxy {
     pub fn new(parts: Parts) -> Self {
-        let target = if parts.parameters.changes_uri() {
+        let target = if parts.maps_uri {
             match parts.uri_text.split_once('?') {
                 Some((base, query)) => Target::Mapped { base: base.to_owned(), query: Some(query.to_owned()) },
                 None => Target::Mapped { base: parts.uri_text, query: None },
@@ -117,15 +114,7 @@ impl HttpProxy {
         fixed.insert(X_LIVEGATE_API, api);
         fixed.insert(X_LIVEGATE_STAGE, headers::encoded(&parts.stage.stage));
         fixed.insert(X_LIVEGATE_ROUTE_KEY, headers::encoded(&parts.route_key));
-        Self {
-            backend: parts.backend,
-            target,
-            timeout: parts.timeout,
-            payload: parts.payload,
-            parameters: parts.parameters,
-            stage_variables: parts.stage_variables,
-            fixed,
-        }
+        Self { backend: parts.backend, target, timeout: parts.timeout, payload: parts.payload, fixed }
     }
 
     pub fn describe(&self) -> String {
@@ -141,8 +130,15 @@ impl HttpProxy {
     }
 
     /// Posts the call to the backend and gives back what it answered, whatever its status.
-    pub async fn send(&self, call: &Call<'_>, backends: &Backends, keep: Keep) -> Result<Reply, Refusal> {
-        let request = self.request(call)?;
+    pub async fn send(
+        &self,
+        call: &Call<'_>,
+        variables: &StageVariables,
+        mapped: Mapped,
+        backends: &Backends,
+        keep: Keep,
+    ) -> Result<Reply, Refusal> {
+        let request = self.request(call, variables, mapped)?;
         // A proxy answer carries its status in the body, so it is read even when nobody waits for it.
         let keep = match self.payload {
             Payload::Raw => keep,
@@ -160,14 +156,14 @@ impl HttpProxy {
         }
     }
 
-    fn request(&self, call: &Call<'_>) -> Result<Request<Full<Bytes>>, Refusal> {
+    fn request(
+        &self,
+        call: &Call<'_>,
+        variables: &StageVariables,
+        mapped: Mapped,
+    ) -> Result<Request<Full<Bytes>>, Refusal> {
         let mut headers = self.headers(call);
         let trace_id = headers.get(X_AMZN_TRACE_ID).cloned().expect("headers() sets it");
-        let mapped = if self.parameters.is_empty() {
-            Applied::default()
-        } else {
-            self.parameters.apply(&Scope { call, stage_variables: &self.stage_variables })
-        };
         let uri = self.uri(call, &mapped)?;
         for (name, _) in &mapped.headers {
             headers.remove(name);
@@ -177,7 +173,7 @@ impl HttpProxy {
         }
         let body = match self.payload {
             Payload::Raw => call.body(),
-            Payload::Event => event::write(call, &self.stage_variables, &trace_id),
+            Payload::Event => event::write(call, variables, &trace_id),
         };
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
@@ -242,7 +238,7 @@ impl HttpProxy {
         })
     }
 
-    fn uri(&self, call: &Call<'_>, mapped: &Applied) -> Result<Uri, Refusal> {
+    fn uri(&self, call: &Call<'_>, mapped: &Mapped) -> Result<Uri, Refusal> {
         let client_query = match call.event {
             Event::Connect(handshake) => handshake.query.as_deref().filter(|query| !query.is_empty()),
             _ => None,

@@ -1,7 +1,5 @@
 //! The `mock` integration: an answer written in the file, without a backend.
 
-use std::sync::Arc;
-
 use http::{HeaderName, StatusCode};
 
 use crate::expressions::scope::{Scope, StageVariables};
@@ -27,13 +25,12 @@ pub struct Mock {
     pub response: Option<Template>,
     pub status: StatusCode,
     pub headers: Vec<(HeaderName, Template)>,
-    pub stage_variables: Arc<StageVariables>,
 }
 
 impl Mock {
     /// Answers by itself: the response text with its variables filled in.
-    pub fn answer(&self, call: &Call<'_>) -> Reply {
-        let scope = Scope { call, stage_variables: &self.stage_variables };
+    pub fn answer(&self, call: &Call<'_>, stage_variables: &StageVariables) -> Reply {
+        let scope = Scope { call, stage_variables };
         let mut reply =
             Reply::new(self.status, self.response.as_ref().map_or(String::new(), |text| text.render_response(&scope)));
         for (name, value) in &self.headers {

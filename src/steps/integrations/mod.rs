@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::model::call::{Call, Reply};
+use crate::expressions::scope::StageVariables;
+use crate::model::call::{Call, Mapped, Reply};
 use crate::model::problem::Place;
 use crate::model::refusal::Refusal;
 use crate::model::settings::{Node, Reading, Row, Setting, TableReference, Value, choice};
@@ -103,10 +104,17 @@ pub enum Integration {
 
 impl Integration {
     /// Asks what answers for the route. `keep` says whether anyone wants the answer's body.
-    pub async fn send(&self, call: &Call<'_>, backends: &Backends, keep: Keep) -> Result<Reply, Refusal> {
+    pub async fn send(
+        &self,
+        call: &Call<'_>,
+        variables: &StageVariables,
+        mapped: Mapped,
+        backends: &Backends,
+        keep: Keep,
+    ) -> Result<Reply, Refusal> {
         match self {
-            Integration::HttpProxy(proxy) => proxy.send(call, backends, keep).await,
-            Integration::Mock(mock) => Ok(mock.answer(call)),
+            Integration::HttpProxy(proxy) => proxy.send(call, variables, mapped, backends, keep).await,
+            Integration::Mock(mock) => Ok(mock.answer(call, variables)),
         }
     }
 

@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue};
 
 use crate::expressions::variables::{Allowed, Source, Variable};
 use crate::expressions::{self, json_path::JsonPath};
+use crate::model::call::Mapped;
 
 /// Every mapping of one integration, in the file's order; no two write the same parameter.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -30,15 +31,6 @@ pub enum Error {
     Key(expressions::Error),
     #[error(transparent)]
     Value(expressions::Error),
-}
-
-/// What the mappings made of one call. Values of `query` and `path` are plain text, not yet encoded.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Applied {
-    /// They replace headers of the same name; one that is here twice is to be sent twice.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
-    pub query: Vec<(String, String)>,
-    pub path: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -103,23 +95,23 @@ impl RequestParameters {
         })
     }
 
-    pub fn apply(&self, source: &dyn Source) -> Applied {
-        let mut applied = Applied::default();
+    pub fn apply(&self, source: &dyn Source) -> Mapped {
+        let mut mapped = Mapped::default();
         for mapping in &self.mappings {
             let values = mapping.origin.values(source);
             match &mapping.target {
                 Target::Header(name) => {
-                    applied.headers.extend(values.iter().map(|value| (name.clone(), header_value(value))));
+                    mapped.headers.extend(values.iter().map(|value| (name.clone(), header_value(value))));
                 }
                 Target::Query(name) => {
-                    applied.query.extend(values.into_iter().map(|value| (name.clone(), value.into_owned())));
+                    mapped.query.extend(values.into_iter().map(|value| (name.clone(), value.into_owned())));
                 }
                 // A path has one place for each parameter, so several values stand in it as a list.
                 Target::Path(_) if values.is_empty() => {}
-                Target::Path(name) => applied.path.push((name.clone(), values.join(","))),
+                Target::Path(name) => mapped.path.push((name.clone(), values.join(","))),
             }
         }
-        applied
+        mapped
     }
 }
 

@@ -27,7 +27,7 @@ impl Source for Call {
     }
 }
 
-fn applied(key: &str, value: &str, body: &str) -> Applied {
+fn mapped(key: &str, value: &str, body: &str) -> Mapped {
     let mut parameters = RequestParameters::default();
     parameters.add(Mapping::parse_one(key, value).unwrap()).unwrap();
     parameters.apply(&Call(body.into()))
@@ -37,12 +37,12 @@ fn applied(key: &str, value: &str, body: &str) -> Applied {
 #[track_caller]
 fn check(key: &str, value: &str, expected: &str) {
     let body = r#"{"name":"ann","n":1.0,"lines":"a\r\nX-Evil: 1\u0000\t","u":"zoë","o":{"k": [1]},"z":null}"#;
-    let applied = applied(&format!("integration.request.{key}"), value, body);
-    let headers = applied
+    let mapped = mapped(&format!("integration.request.{key}"), value, body);
+    let headers = mapped
         .headers
         .iter()
         .map(|(name, value)| (name.to_string(), String::from_utf8(value.as_bytes().to_vec()).unwrap()));
-    let all = headers.chain(applied.query).chain(applied.path);
+    let all = headers.chain(mapped.query).chain(mapped.path);
     let shown: Vec<_> = all.map(|(name, value)| format!("{name}={value}")).collect();
     assert_eq!(shown.join("&"), expected, "{key} from {value}");
 }
@@ -78,14 +78,14 @@ fn every_source_reaches_every_target() {
 fn the_other_spelling_is_the_same() {
     check("header.X", "$request.body.name", "x=ann");
     check("header.X", "${request.body.name}", "x=ann");
-    check("header.X", "$request.body", applied_body());
+    check("header.X", "$request.body", mapped_body());
     check("header.X", "$request.header.x-a", "x=2");
     check("querystring.t", "$request.querystring.token", "t=ü");
     check("header.X", "$context.connectionId", "x=7e8s-43WgB1PFu4=");
     check("header.X", "${stageVariables.colour}", "x=blue");
 }
 
-fn applied_body() -> &'static str {
+fn mapped_body() -> &'static str {
     r#"x={"name":"ann","n":1.0,"lines":"a\r\nX-Evil: 1\u0000\t","u":"zoë","o":{"k":[1]},"z":null}"#
 }
 
@@ -114,9 +114,9 @@ fn what_is_not_there_is_left_out() {
         check("header.X", value, "");
         check("path.x", value, "");
     }
-    assert_eq!(applied("integration.request.header.X", "route.request.body.x", "hi"), Applied::default());
-    assert_eq!(applied("integration.request.header.X", "route.request.body", ""), Applied::default());
-    assert_eq!(applied("integration.request.path.x", "route.request.body", "hi").path, [("x".into(), "hi".into())]);
+    assert_eq!(mapped("integration.request.header.X", "route.request.body.x", "hi"), Mapped::default());
+    assert_eq!(mapped("integration.request.header.X", "route.request.body", ""), Mapped::default());
+    assert_eq!(mapped("integration.request.path.x", "route.request.body", "hi").path, [("x".into(), "hi".into())]);
 }
 
 #[test]

@@ -14,6 +14,8 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 
@@ -27,6 +29,9 @@ const HEADER: usize = 14;
 thread_local! {
     static SCRATCH_BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
 }
+
+/// What reads and writes the frames of one socket.
+pub type Codec = WebSocketStream<Buffered<TcpStream>>;
 
 /// The codec's settings for one socket.
 pub fn codec(max_message: usize, max_frame: usize) -> WebSocketConfig {

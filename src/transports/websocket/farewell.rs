@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::socket::Codec;
+use super::buffers::Codec;
 use crate::api::stage::Stage;
 use crate::connections::{Connection, When};
 use crate::model::close::Close;

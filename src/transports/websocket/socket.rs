@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::buffers::{self, Buffered};
+use super::buffers::{self, Buffered, Codec};
 use super::farewell;
 use crate::api::stage::{Ordering, Stage};
 use crate::connections::{Connection, Outgoing, When};
@@ -30,8 +30,6 @@ use crate::model::clock::Tick;
 use crate::model::close::Close;
 use crate::model::id::Id;
 use crate::model::limits;
-
-pub type Codec = WebSocketStream<Buffered<TcpStream>>;
 
 /// How a connection came to its end.
 #[derive(Debug, PartialEq)]

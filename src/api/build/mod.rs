@@ -3,28 +3,26 @@
 //! What one table can tell by itself was checked when it was read; here stands what takes two: names
 //! that refer to something, stages that stand in each other's way, variables that a stage lacks.
 
+mod integrations;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use http::{HeaderName, StatusCode, Uri};
-
+use self::integrations::RouteScope;
 use super::directory::{Directory, Host, Place as Address};
 use super::file::{self, File};
 use super::gateway::{Gateway, Settings};
-use super::routes::Routes;
-use super::stage::{Limits, Ordering, Route, Stage};
+use super::routes::{Route, Routes};
+use super::stage::{Limits, Ordering, Stage};
 use crate::expressions;
 use crate::expressions::scope::StageVariables;
 use crate::expressions::selection::SelectionExpression;
-use crate::expressions::variables::{Allowed, Template};
 use crate::model::client::StageKey;
 use crate::model::problem::{Place, Problems};
 use crate::model::settings::{Expression, OrNone, Setting as _};
 use crate::outbound::backends::Backend;
 use crate::outbound::sigv4::Key;
 use crate::steps::authorizers::{Authorization, Credential, Credentials, allow, bearer};
-use crate::steps::integrations::{self, Integration, http_proxy, mock};
-use crate::steps::transforms::parameters::{self, Mapping, RequestParameters};
 use crate::telemetry::metrics::Metrics;
 
 /// Builds the gateway; `None` comes with problems. Warnings may come with either.
@@ -163,7 +161,9 @@ impl Building<'_> {
         let mut built = Vec::new();
         for (stage_name, stage) in written {
             let key = StageKey { api: name.into(), stage: stage_name.into() };
-            let routes = self.routes(&key, api, stage, selection.clone());
+            let variables = stage.stage_variables.iter();
+            let variables = variables.map(|entry| (entry.name.clone(), entry.value.value.clone())).collect();
+            let routes = self.routes(&key, api, &variables, selection.clone());
             let limits = self.limits(stage);
             if let Some(routes) = routes {
                 let connections_api = match api.connections_api.authorization.value {
@@ -172,7 +172,7 @@ impl Building<'_> {
                     file::Authorization::None => Authorization::None,
                 };
                 let metrics = self.metrics.stage(&key);
-                built.push(Arc::new(Stage { key, routes, limits, connections_api, metrics }));
+                built.push(Arc::new(Stage { key, routes, variables, limits, connections_api, metrics }));
             }
         }
         built
@@ -216,17 +216,16 @@ impl Building<'_> {
         &mut self,
         key: &StageKey,
         api: &file::Api,
-        stage: &file::Stage,
+        variables: &StageVariables,
         selection: Option<SelectionExpression>,
     ) -> Option<Routes> {
-        let variables = stage.stage_variables.iter().map(|entry| (entry.name.clone(), entry.value.value.clone()));
-        let variables: Arc<StageVariables> = Arc::new(variables.collect());
         let mut routes =
             Routes { selection: selection?, connect: None, disconnect: None, default: None, named: HashMap::new() };
         for entry in &api.routes {
-            let scope = RouteScope { key, route_key: &entry.name, variables: &variables };
-            let Some(integration) = self.integration(&scope, &entry.value.integration) else { continue };
-            let route = Route { key: entry.name.clone(), integration, two_way: entry.value.route_response };
+            let scope = RouteScope { key, route_key: &entry.name, variables };
+            let Some((parameters, integration)) = self.integration(&scope, &entry.value.integration) else { continue };
+            let two_way = entry.value.route_response;
+            let route = Route { key: entry.name.clone(), parameters, integration, two_way };
             match entry.name.as_str() {
                 "$connect" => routes.connect = Some(route),
                 "$disconnect" => routes.disconnect = Some(route),
@@ -237,140 +236,6 @@ impl Building<'_> {
             }
         }
         Some(routes)
-    }
-
-    fn integration(&mut self, scope: &RouteScope<'_>, written: &integrations::Settings) -> Option<Integration> {
-        match written {
-            integrations::Settings::HttpProxy(settings) => self.http_proxy(scope, settings).map(Integration::HttpProxy),
-            integrations::Settings::Mock(settings) => self.mock(scope, settings).map(Integration::Mock),
-        }
-    }
-
-    fn http_proxy(&mut self, scope: &RouteScope<'_>, settings: &http_proxy::Settings) -> Option<http_proxy::HttpProxy> {
-        let parameters = self.parameters(scope, settings);
-        let template = self.template(scope, &settings.uri, Allowed::STAGE_VARIABLES)?;
-        let filled = template.substitute_stage_variables(|name| scope.variables.get(name).map(String::as_str));
-        let uri_text = filled.as_literal()?.to_owned();
-        let parameters = parameters?;
-        let uri = self.uri(&settings.uri.place, &uri_text, &parameters)?;
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        let backend = format!("{}://{authority}", uri.scheme_str().unwrap_or_default());
-        Some(http_proxy::HttpProxy::new(http_proxy::Parts {
-            backend: self.backends.entry(backend).or_default().clone(),
-            uri,
-            uri_text,
-            timeout: settings.timeout.0,
-            payload: settings.payload,
-            parameters,
-            stage_variables: scope.variables.clone(),
-            stage: scope.key.clone(),
-            route_key: scope.route_key.to_owned(),
-        }))
-    }
-
-    /// A URL that can be called, with every `{name}` in its path mapped by a parameter.
-    fn uri(&mut self, place: &Place, text: &str, parameters: &RequestParameters) -> Option<Uri> {
-        let help = "write it like `http://127.0.0.1:3000/path`";
-        let mut probe = text.to_owned();
-        for name in parameters.path_parameters() {
-            let hole = format!("{{{name}}}");
-            if !probe.contains(&hole) {
-                let found = format!("the path parameter `{name}` is mapped, but `{hole}` is not in `{text}`");
-                self.problems.problem(place, found);
-            }
-            probe = probe.replace(&hole, "x");
-        }
-        if probe.contains(['{', '}']) {
-            let found = format!("`{text}` has a `{{…}}` that no `integration.request.path.…` fills");
-            self.problems.problem_with_help(place, found, "map it in `request_parameters`, or write `%7B` for a brace");
-            return None;
-        }
-        if probe.contains('#') {
-            self.problems.problem_with_help(place, format!("`{text}` has a fragment, which no request carries"), help);
-            return None;
-        }
-        let uri = probe.parse::<Uri>().ok().filter(|uri| {
-            matches!(uri.scheme_str(), Some("http" | "https"))
-                && uri.host().is_some_and(|host| !host.is_empty())
-                && !uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
-        });
-        if uri.is_none() {
-            self.problems.problem_with_help(place, format!("`{text}` is no URL that can be called"), help);
-        }
-        uri
-    }
-
-    fn parameters(&mut self, scope: &RouteScope<'_>, settings: &http_proxy::Settings) -> Option<RequestParameters> {
-        let mut all = RequestParameters::default();
-        let before = self.problems.len();
-        for entry in &settings.request_parameters {
-            if entry.value.unresolved {
-                continue;
-            }
-            // In a literal a dollar from the environment stands escaped; every other form has no dollars in it.
-            let text = match entry.value.text.starts_with('\'') {
-                true => entry.value.text.replace("\\$", "$"),
-                false => entry.value.text.clone(),
-            };
-            let added = Mapping::parse_one(&entry.name, &text).and_then(|mapping| {
-                let client_only = mapping.uses_client_request() && scope.route_key != "$connect";
-                all.add(mapping).map(|()| client_only)
-            });
-            match added {
-                Ok(false) => {}
-                Ok(true) => {
-                    let found = "only `$connect` has the client's headers and query, so this is always left out";
-                    self.problems.warning(&entry.value.place, found);
-                }
-                Err(parameters::Error::Key(error)) => self.expression_problem(&entry.place, error),
-                Err(parameters::Error::Value(error)) => self.expression_problem(&entry.value.place, error),
-            }
-        }
-        let place = &settings.place;
-        self.check_variables(scope, place, all.stage_variables_used());
-        (self.problems.len() == before || !self.problems.has_problems()).then_some(all)
-    }
-
-    fn mock(&mut self, scope: &RouteScope<'_>, settings: &mock::Settings) -> Option<mock::Mock> {
-        let response = match &settings.response {
-            Some(written) => Some(self.template(scope, written, Allowed::ALL)?),
-            None => None,
-        };
-        let mut headers = Vec::new();
-        for entry in &settings.headers {
-            match HeaderName::from_bytes(entry.name.as_bytes()) {
-                Ok(name) => headers.push((name, self.template(scope, &entry.value, Allowed::ALL)?)),
-                Err(_) => self.problems.problem(&entry.place, format!("`{}` is no header name", entry.name)),
-            }
-        }
-        let status = StatusCode::from_u16(settings.status.0 as u16).ok()?;
-        Some(mock::Mock { response, status, headers, stage_variables: scope.variables.clone() })
-    }
-
-    fn template(&mut self, scope: &RouteScope<'_>, written: &Expression, allowed: Allowed) -> Option<Template> {
-        if written.unresolved {
-            return None;
-        }
-        let template = Template::parse(&written.text, allowed)
-            .map_err(|error| self.expression_problem(&written.place, error))
-            .ok()?;
-        self.check_variables(scope, &written.place, template.stage_variables_used()).then_some(template)
-    }
-
-    fn check_variables<'v>(
-        &mut self,
-        scope: &RouteScope<'_>,
-        place: &Place,
-        used: impl Iterator<Item = &'v str>,
-    ) -> bool {
-        let missing: BTreeSet<&str> = used.filter(|name| !scope.variables.contains_key(*name)).collect();
-        for name in &missing {
-            let found = format!("stage `{}` has no stage variable `{name}`", scope.key.stage);
-            let stage = crate::model::problem::quoted_if_needed(&scope.key.stage);
-            let help = format!("add it to `apis.{}.stages.{stage}.stage_variables`", scope.key.api);
-            self.problems.problem_with_help(place, found, help);
-        }
-        missing.is_empty()
     }
 
     fn expression_problem(&mut self, place: &Place, error: expressions::Error) {
@@ -432,11 +297,4 @@ impl Building<'_> {
             self.problems.problem_with_help(place, found, "give one of them another `base_path`, domain or stage name");
         }
     }
-}
-
-/// What a route's settings may refer to.
-struct RouteScope<'a> {
-    key: &'a StageKey,
-    route_key: &'a str,
-    variables: &'a Arc<StageVariables>,
 }
