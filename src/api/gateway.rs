@@ -10,6 +10,7 @@ use http::Uri;
 use super::directory::Directory;
 use super::stage::Stage;
 use crate::model::client::StageKey;
+use crate::outbound::backends::Backend;
 use crate::steps::authorizers::Credentials;
 
 pub struct Gateway {
@@ -17,6 +18,8 @@ pub struct Gateway {
     pub directory: Directory,
     pub credentials: Credentials,
     pub stages: HashMap<StageKey, Arc<Stage>>,
+    /// Every backend that an integration calls.
+    pub backends: Vec<Arc<Backend>>,
     /// Stages that a reload removed and that still have sockets to say goodbye to.
     pub retired: HashMap<StageKey, Arc<Stage>>,
 }

@@ -166,9 +166,7 @@ impl Engine {
     }
 
     /// A message: the frame to send back, if there is one.
-    pub async fn message(&self, connection: &Connection, message: &Incoming) -> Option<Outgoing> {
-        let client = &connection.client;
-        let stage = self.stage_of(client)?;
+    pub async fn message(&self, stage: &Stage, client: &Client, message: &Incoming) -> Option<Outgoing> {
         stage.metrics.messages_in.increment(1);
         let Some(route) = stage.routes.select(message) else {
             let refusal = Kind::Forbidden.because("no route for the message, and no $default");
@@ -178,9 +176,9 @@ impl Engine {
         };
         let call = call(Event::Message(message), client, &route.key);
         let keep = if route.two_way { Keep::Whole(stage.limits.max_message) } else { Keep::Nothing };
-        let outcome = self.integrate(&stage, route, &call, keep).await;
+        let outcome = self.integrate(stage, route, &call, keep).await;
         let outcome = match outcome {
-            Ok(reply) if route.two_way => outgoing(reply, &stage).inspect_err(|refusal| {
+            Ok(reply) if route.two_way => outgoing(reply, stage).inspect_err(|refusal| {
                 record::refused(&stage.metrics, client, &route.key, call.request_id, refusal);
             }),
             Ok(_) => Ok(None),
@@ -191,13 +189,11 @@ impl Engine {
     }
 
     /// A step panicked on a message: its own call fails and no other.
-    pub fn message_panicked(&self, connection: &Connection, message: Id) -> Outgoing {
+    pub fn message_panicked(&self, stage: &Stage, client: &Client, message: Id) -> Outgoing {
         let refusal = Kind::Internal.because("a step panicked");
         let request_id = Id::random();
-        if let Some(stage) = self.stage_of(&connection.client) {
-            record::refused(&stage.metrics, &connection.client, "-", request_id, &refusal);
-        }
-        gateway_responses::frame(&refusal, connection.client.id, request_id, message)
+        record::refused(&stage.metrics, client, "-", request_id, &refusal);
+        gateway_responses::frame(&refusal, client.id, request_id, message)
     }
 
     /// `$disconnect`, exactly one for each connection that was opened: at once, then again with

@@ -9,6 +9,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
+use http::HeaderValue;
 
 const BYTES: usize = 11;
 const CHARACTERS: usize = 16;
@@ -20,6 +21,10 @@ pub struct Id([u8; BYTES]);
 impl Id {
     pub fn random() -> Self {
         Self(rand::random())
+    }
+
+    pub fn header(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.text().0).expect("base64 is a header value")
     }
 
     pub fn text(&self) -> IdText {
@@ -72,6 +77,10 @@ impl ConnectionId {
 
     pub fn text(&self) -> IdText {
         self.0.text()
+    }
+
+    pub fn header(&self) -> HeaderValue {
+        self.0.header()
     }
 
     /// The id as a path segment: its `=` written as `%3D`, as every SDK sends it.

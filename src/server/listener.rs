@@ -132,7 +132,9 @@ async fn serve(socket: TcpStream, remote: SocketAddr, local: SocketAddr, door: A
 /// Gives back the bare socket behind an upgrade, and what was read with the handshake.
 fn release(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
     let parts = upgraded.downcast::<TokioIo<Paced>>().ok()?;
-    Some((parts.io.into_inner().socket, parts.read_buf))
+    // A copy of what was read, mostly nothing: the original is a view of hyper's whole buffer, and would
+    // keep its 8 KiB for as long as the socket lives.
+    Some((parts.io.into_inner().socket, Bytes::from(parts.read_buf.to_vec())))
 }
 
 /// What an HTTP connection is doing, and since when: one word, so that reading and serving can tell.

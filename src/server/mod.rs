@@ -16,6 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::gateway::{Gateway, Settings};
 use crate::engine::{CallbackBase, Engine};
+use crate::model::clock::Tick;
 use crate::outbound::backends::Backends;
 use crate::telemetry::metrics::Metrics;
 use crate::transports::websocket::sweeper;
@@ -59,13 +60,7 @@ impl Server {
         let backends = Backends::new().map_err(StartError::Backends)?;
         let engine = Arc::new(Engine::new(gateway, backends, metrics));
         let sweeping = tokio::spawn(sweeper::run(engine.clone()));
-        let metrics = engine.metrics.clone();
-        let upkeep = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(Duration::from_secs(5)).await;
-                metrics.run_upkeep();
-            }
-        });
+        let upkeep = tokio::spawn(upkeep(engine.clone()));
         let server = Arc::new(Self {
             engine,
             listeners: Mutex::default(),
@@ -132,6 +127,17 @@ impl Server {
         }
         let first = settings.listen.first().and_then(|address| listeners.clients.get(address)).map(Listener::address);
         self.engine.set_callback(callback_base(settings, first));
+    }
+}
+
+/// Small chores: histograms fold their samples, connections that backends no longer need are closed.
+async fn upkeep(engine: Arc<Engine>) {
+    loop {
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            engine.gateway().backends.iter().for_each(|backend| backend.close_idle(Tick::now()));
+        }
+        engine.metrics.run_upkeep();
     }
 }
 

@@ -18,9 +18,7 @@ const X_AMZ_APIGW_ID: HeaderName = HeaderName::from_static("x-amz-apigw-id");
 pub fn plain(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
     *answer.status_mut() = status;
-    let id = Id::random().text();
-    let id = HeaderValue::from_str(id.as_str()).expect("base64 is a header value");
-    answer.headers_mut().insert(X_AMZN_REQUEST_ID, id);
+    answer.headers_mut().insert(X_AMZN_REQUEST_ID, Id::random().header());
     answer
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use std::sync::Arc;
+
 use http::{HeaderName, StatusCode, Uri};
 
 use super::Building;
@@ -10,6 +12,7 @@ use crate::expressions::variables::{Allowed, Template};
 use crate::model::client::StageKey;
 use crate::model::problem::Place;
 use crate::model::settings::Expression;
+use crate::outbound::backends::Backend;
 use crate::steps::integrations::{self, Integration, http_proxy, mock};
 use crate::steps::transforms::parameters::{self, Mapping, RequestParameters};
 
@@ -51,10 +54,12 @@ impl Building<'_> {
         let uri = self.uri(&settings.uri.place, &uri_text, parameters)?;
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let backend = format!("{}://{authority}", uri.scheme_str().unwrap_or_default());
+        let path = path_and_query(&uri_text).to_owned();
+        let path = if path.starts_with('/') { path } else { format!("/{path}") };
         Some(http_proxy::HttpProxy::new(http_proxy::Parts {
-            backend: self.backends.entry(backend).or_default().clone(),
+            backend: self.backends.entry(backend).or_insert_with(|| Arc::new(Backend::new(uri.clone()))).clone(),
             uri,
-            uri_text,
+            path,
             maps_uri: parameters.changes_uri(),
             timeout: settings.timeout.0,
             payload: settings.payload,
@@ -67,13 +72,16 @@ impl Building<'_> {
     fn uri(&mut self, place: &Place, text: &str, parameters: &RequestParameters) -> Option<Uri> {
         let help = "write it like `http://127.0.0.1:3000/path`";
         let mut probe = text.to_owned();
+        let path = path_and_query(text);
         for name in parameters.path_parameters() {
             let hole = format!("{{{name}}}");
-            if !probe.contains(&hole) {
-                let found = format!("the path parameter `{name}` is mapped, but `{hole}` is not in `{text}`");
+            if !path.contains(&hole) {
+                let found =
+                    format!("the path parameter `{name}` is mapped, but `{hole}` is not in the path of `{text}`");
                 self.problems.problem(place, found);
             }
-            probe = probe.replace(&hole, "x");
+            let host = &text[..text.len() - path.len()];
+            probe = format!("{host}{}", probe[host.len()..].replace(&hole, "x"));
         }
         if probe.contains(['{', '}']) {
             let found = format!("`{text}` has a `{{…}}` that no `integration.request.path.…` fills");
@@ -167,4 +175,10 @@ impl Building<'_> {
         }
         missing.is_empty()
     }
+}
+
+/// What stands behind the host of a URL; empty if nothing does.
+fn path_and_query(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |scheme| scheme + 3);
+    url[host..].find(['/', '?']).map_or("", |path| &url[host + path..])
 }

@@ -46,6 +46,7 @@ pub fn build(file: &File, metrics: &Metrics) -> (Option<Gateway>, Problems) {
         directory: Directory::new(addresses.into_iter().map(|(address, _)| address).collect()),
         credentials,
         stages,
+        backends: std::mem::take(&mut building.backends).into_values().collect(),
         retired: HashMap::new(),
     });
     (gateway, building.problems)

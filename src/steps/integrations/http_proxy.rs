@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -70,14 +70,16 @@ pub struct HttpProxy {
     payload: Payload,
     /// The headers that are the same for every call of this route.
     fixed: HeaderMap,
+    /// For those who list routes.
+    shown: String,
 }
 
-/// Where calls go: settled at load, unless parameters are mapped into it.
+/// The path and query of calls: settled at load, unless parameters are mapped into them.
 enum Target {
     Fixed(Uri),
-    /// The text before a query, and the query that the setting itself has.
+    /// The path, and the query that the setting itself has.
     Mapped {
-        base: String,
+        path: String,
         query: Option<String>,
     },
 }
@@ -86,8 +88,8 @@ enum Target {
 pub struct Parts {
     pub backend: Arc<Backend>,
     pub uri: Uri,
-    /// The URI's text, in which `{name}` stands for a mapped path parameter.
-    pub uri_text: String,
+    /// The URI's path and query, in which `{name}` stands for a mapped path parameter.
+    pub path: String,
     pub timeout: Duration,
     pub payload: Payload,
     /// Parameters are mapped into the path or the query.
@@ -99,33 +101,36 @@ pub struct Parts {
 impl HttpProxy {
     pub fn new(parts: Parts) -> Self {
         let target = if parts.maps_uri {
-            match parts.uri_text.split_once('?') {
-                Some((base, query)) => Target::Mapped { base: base.to_owned(), query: Some(query.to_owned()) },
-                None => Target::Mapped { base: parts.uri_text, query: None },
+            match parts.path.split_once('?') {
+                Some((path, query)) => Target::Mapped { path: path.to_owned(), query: Some(query.to_owned()) },
+                None => Target::Mapped { path: parts.path, query: None },
             }
         } else {
-            Target::Fixed(parts.uri)
+            Target::Fixed(parts.uri.path_and_query().map_or_else(Uri::default, |target| target.clone().into()))
         };
         let mut fixed = HeaderMap::with_capacity(16);
         let api = headers::encoded(&parts.stage.api);
         let agent = headers::encoded(&format!("AmazonAPIGateway_{}", parts.stage.api));
+        fixed.insert(HOST, headers::encoded(host(&parts.uri)));
         fixed.insert(USER_AGENT, agent);
         fixed.insert(X_AMZN_APIGATEWAY_API_ID, api.clone());
         fixed.insert(X_LIVEGATE_API, api);
         fixed.insert(X_LIVEGATE_STAGE, headers::encoded(&parts.stage.stage));
         fixed.insert(X_LIVEGATE_ROUTE_KEY, headers::encoded(&parts.route_key));
-        Self { backend: parts.backend, target, timeout: parts.timeout, payload: parts.payload, fixed }
+        Self {
+            backend: parts.backend,
+            shown: shown(&parts.uri, &target),
+            target,
+            timeout: parts.timeout,
+            payload: parts.payload,
+            fixed,
+        }
     }
 
     pub fn describe(&self) -> String {
-        let uri = match &self.target {
-            Target::Fixed(uri) => uri.to_string(),
-            Target::Mapped { base, query: Some(query) } => format!("{base}?{query}"),
-            Target::Mapped { base, query: None } => base.clone(),
-        };
         match self.payload {
-            Payload::Raw => uri,
-            Payload::Event => format!("{uri} (event)"),
+            Payload::Raw => self.shown.clone(),
+            Payload::Event => format!("{} (event)", self.shown),
         }
     }
 
@@ -199,7 +204,7 @@ impl HttpProxy {
         headers.insert(X_LIVEGATE_CONNECTION_ID, client.id_header.clone());
         headers.insert(X_LIVEGATE_CALLBACK_URL, client.callback_url.clone());
         headers.insert(X_LIVEGATE_EVENT_TYPE, HeaderValue::from_static(call.event_type()));
-        headers.insert(X_LIVEGATE_REQUEST_ID, headers::encoded(call.request_id.text().as_str()));
+        headers.insert(X_LIVEGATE_REQUEST_ID, call.request_id.header());
         if let Event::Disconnect(close) = call.event {
             headers.insert(X_LIVEGATE_DISCONNECT_CODE, HeaderValue::from(close.code));
             headers.insert(X_LIVEGATE_DISCONNECT_REASON, headers::encoded(&close.reason));
@@ -243,18 +248,18 @@ impl HttpProxy {
             Event::Connect(handshake) => handshake.query.as_deref().filter(|query| !query.is_empty()),
             _ => None,
         };
-        let (base, own_query) = match (&self.target, client_query) {
+        let (path, own_query) = match (&self.target, client_query) {
             (Target::Fixed(uri), None) => return Ok(uri.clone()),
             (Target::Fixed(uri), Some(_)) => {
                 let text = uri.to_string();
                 match text.split_once('?') {
-                    Some((base, query)) => (base.to_owned(), Some(query.to_owned())),
+                    Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
                     None => (text, None),
                 }
             }
-            (Target::Mapped { base, query }, _) => (base.clone(), query.clone()),
+            (Target::Mapped { path, query }, _) => (path.clone(), query.clone()),
         };
-        let mut text = base;
+        let mut text = path;
         for (name, value) in &mapped.path {
             if matches!(value.as_str(), "." | "..") {
                 // Encoded or not, servers take it for a step up the path.
@@ -278,14 +283,37 @@ impl HttpProxy {
     }
 }
 
+/// The `Host` of a URI: its authority without the scheme's own port.
+fn host(uri: &Uri) -> &str {
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let default_port = if uri.scheme_str() == Some("https") { ":443" } else { ":80" };
+    authority.strip_suffix(default_port).unwrap_or(authority)
+}
+
+fn shown(uri: &Uri, target: &Target) -> String {
+    let base = format!("{}://{}", uri.scheme_str().unwrap_or_default(), host(uri));
+    match target {
+        Target::Fixed(path) => format!("{base}{path}"),
+        Target::Mapped { path, query: Some(query) } => format!("{base}{path}?{query}"),
+        Target::Mapped { path, query: None } => base + path,
+    }
+}
+
 /// What a path segment keeps as it is; a mapped value can never add a segment or a query.
 const PATH_SEGMENT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'@').remove(b':');
 
 /// `Root=1-{time}-{random}`, as AWS makes one for each call.
 fn trace_id(at: Timestamp) -> HeaderValue {
-    let (high, low): (u32, u64) = (rand::random(), rand::random());
-    headers::encoded(&format!("Root=1-{:08x}-{high:08x}{low:016x}", at.0 / 1000))
+    let random: [u8; 12] = rand::random();
+    let mut text = *b"Root=1-00000000-000000000000000000000000";
+    let time = ((at.0 / 1000) as u32).to_be_bytes();
+    let digits = time.iter().chain(&random).flat_map(|byte| [byte >> 4, byte & 15]);
+    let places = (7..15).chain(16..40);
+    for (place, digit) in places.zip(digits) {
+        text[place] = b"0123456789abcdef"[usize::from(digit)];
+    }
+    HeaderValue::from_bytes(&text).expect("hexadecimal digits are a header value")
 }
 
 /// A proxy answer wraps a body as JSON text: six bytes for one at worst, and its headers.

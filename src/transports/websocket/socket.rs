@@ -291,10 +291,11 @@ impl Socket {
 
     /// Has the message answered in a task of its own, or after those before it.
     fn start(&mut self, message: Incoming) {
-        let in_flight = InFlight::new(&self.engine, &self.connection, message);
+        let in_flight = InFlight::new(&self.engine, &self.connection, &self.stage, message);
         match self.stage.limits.ordering {
             Ordering::None => {
-                self.engine.tasks.spawn(in_flight.answer());
+                // Boxed, or the runtime moves the whole state of a backend call several times.
+                self.engine.tasks.spawn(Box::pin(in_flight.answer()));
             }
             Ordering::Connection => {
                 let line = self.line.get_or_insert_default().clone();
@@ -360,7 +361,7 @@ impl Line {
         while let Some(message) = Self::next(&line) {
             // In a task of its own: should it panic, those behind it still have their turn.
             let tasks = message.engine.tasks.clone();
-            let _ = tasks.spawn(message.answer()).await;
+            let _ = tasks.spawn(Box::pin(message.answer())).await;
         }
     }
 
@@ -380,28 +381,30 @@ impl Line {
 struct InFlight {
     engine: Arc<Engine>,
     connection: Arc<Connection>,
+    /// As it was when the message came.
+    stage: Arc<Stage>,
     message: Incoming,
     answered: bool,
 }
 
 impl InFlight {
-    fn new(engine: &Arc<Engine>, connection: &Arc<Connection>, message: Incoming) -> Self {
-        Self { engine: engine.clone(), connection: connection.clone(), message, answered: false }
+    fn new(engine: &Arc<Engine>, connection: &Arc<Connection>, stage: &Arc<Stage>, message: Incoming) -> Self {
+        let (engine, connection, stage) = (engine.clone(), connection.clone(), stage.clone());
+        Self { engine, connection, stage, message, answered: false }
     }
 
     async fn answer(mut self) {
-        let reply = self.engine.message(&self.connection, &self.message).await;
+        let reply = self.engine.message(&self.stage, &self.connection.client, &self.message).await;
         self.answered = true;
         self.reply(reply);
     }
 
     fn reply(&self, reply: Option<Outgoing>) {
         let Some(reply) = reply else { return };
-        let Some(stage) = self.engine.stage_of(&self.connection.client) else { return };
         let length = reply.body.len();
         // A client that has left needs no answer.
-        if self.connection.outbox.reply(reply, &stage.limits.outbox(), Tick::now()).is_ok() {
-            stage.metrics.outbox_bytes.increment(length as f64);
+        if self.connection.outbox.reply(reply, &self.stage.limits.outbox(), Tick::now()).is_ok() {
+            self.stage.metrics.outbox_bytes.increment(length as f64);
         }
     }
 }
@@ -409,7 +412,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.answered {
-            self.reply(Some(self.engine.message_panicked(&self.connection, self.message.id)));
+            self.reply(Some(self.engine.message_panicked(&self.stage, &self.connection.client, self.message.id)));
         }
         self.connection.message_answered();
     }

@@ -163,7 +163,6 @@ fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
 
 fn client(place: &Place, fallback: &CallbackBase, request: &HeaderMap, peer: Peer) -> Client {
     let id = ConnectionId::random(0);
-    let id_text = id.text();
     let host = request.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let (domain_name, base) = if is_trusted(host, &place.host, peer) {
         let default_port = if peer.scheme == "https" { ":443" } else { ":80" };
@@ -176,7 +175,7 @@ fn client(place: &Place, fallback: &CallbackBase, request: &HeaderMap, peer: Pee
     let callback_url = format!("{base}{}/@connections/{}", place.path(), id.path_segment());
     Client {
         id,
-        id_header: HeaderValue::from_str(id_text.as_str()).expect("base64 is a header value"),
+        id_header: id.header(),
         stage: place.stage.key.clone(),
         domain_name: domain_name.into(),
         // A URL keeps its own escapes, so it is not encoded once more.

@@ -1,0 +1,97 @@
+//! Publishing to one connection or to all, and the stamp by which a message is known again.
+
+use std::io;
+
+use clap::Args;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::adapters::Adapter;
+use crate::http1::HttpConnection;
+use crate::net::{self, Target};
+use crate::session::fill;
+
+#[derive(Args, Clone, Debug)]
+pub struct PublishArgs {
+    /// http:// with `{id}` and `{i}` filled in, or tcp:// for NATS and MQTT
+    #[arg(long)]
+    pub publish_url: Target,
+    /// A further header of a publish request, `Name: value`; may be repeated
+    #[arg(long)]
+    pub publish_header: Vec<String>,
+}
+
+/// One publisher, with a connection of its own.
+pub struct Publisher {
+    adapter: Adapter,
+    target: Target,
+    channel: String,
+    extra: String,
+    http: HttpConnection,
+    tcp: Option<TcpStream>,
+}
+
+impl Publisher {
+    pub async fn connect(adapter: Adapter, channel: &str, args: &PublishArgs, number: usize) -> io::Result<Self> {
+        let target = args.publish_url.clone();
+        let mut extra: String = args.publish_header.iter().map(|header| format!("{header}\r\n")).collect();
+        if adapter == Adapter::Pushpin {
+            extra.push_str("Content-Type: application/json\r\n");
+        }
+        let mut tcp = None;
+        if adapter.publishes_over_tcp() {
+            let mut stream = net::connect(target.address, None).await?;
+            adapter.greet(&mut stream, number).await?;
+            tcp = Some(stream);
+        }
+        let http = HttpConnection::new(target.address);
+        Ok(Publisher { adapter, target, channel: channel.to_string(), extra, http, tcp })
+    }
+
+    /// Publishes to connection number `i` with that id, and waits for the server's answer where it gives one.
+    pub async fn publish(&mut self, i: usize, id: &str, payload: &[u8]) -> io::Result<()> {
+        let publication = self.adapter.publication(&fill(&self.channel, i, id), payload);
+        let Some(stream) = &mut self.tcp else {
+            let path = fill(&self.target.path, i, id);
+            return self.http.post(&self.target.authority, &path, &self.extra, &publication).await?.succeeded();
+        };
+        stream.write_all(&publication).await?;
+        let mut answer = [0u8; 4096];
+        if let Ok(n) = stream.try_read(&mut answer)
+            && self.adapter == Adapter::Nats
+            && memchr::memmem::find(&answer[..n], b"PING").is_some()
+        {
+            stream.write_all(b"PONG\r\n").await?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes a payload that carries its time and its publisher, and nothing that JSON would escape.
+pub fn stamp(out: &mut Vec<u8>, nanos: u64, publisher: usize, size: usize) {
+    out.clear();
+    out.extend_from_slice(format!("@t={nanos:020},{publisher:06}@").as_bytes());
+    out.resize(size.max(out.len()), b'x');
+}
+
+/// The time and the publisher of a stamp anywhere in `frame`.
+pub fn read_stamp(frame: &[u8]) -> Option<(u64, usize)> {
+    let at = memchr::memmem::find(frame, b"@t=")? + 3;
+    let (nanos, publisher) = std::str::from_utf8(frame.get(at..at + 27)?).ok()?.split_once(',')?;
+    Some((nanos.parse().ok()?, publisher.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_found_inside_a_frame() {
+        let mut payload = Vec::new();
+        stamp(&mut payload, 1_234_567_890, 42, 128);
+        assert_eq!(payload.len(), 128);
+        let framed = [b"MSG c1 1 128\r\n", &payload[..], b"\r\n"].concat();
+        assert_eq!(read_stamp(&framed), Some((1_234_567_890, 42)));
+        assert_eq!(read_stamp(b"@t=short"), None);
+    }
+}
