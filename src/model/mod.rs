@@ -1,5 +1,6 @@
 //! The words of the domain: plain data, no I/O, no async.
 
+pub mod answer;
 pub mod call;
 pub mod client;
 pub mod clock;

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::directory::Destination;
 use crate::engine::Engine;
+use crate::model::answer::{self, Answer};
 use crate::model::limits;
-use crate::transports::answer::{self, Answer};
 use crate::transports::websocket::upgrade::{self, Peer};
 use crate::transports::{callback, operations};
 

@@ -13,11 +13,11 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::json;
 
-use super::answer::{self, Answer};
 use crate::api::gateway::Gateway;
 use crate::api::stage::Stage;
 use crate::connections::{Connection, Error, Outgoing};
 use crate::engine::Engine;
+use crate::model::answer::{self, Answer};
 use crate::model::close::Close;
 use crate::model::id::ConnectionId;
 use crate::model::limits;

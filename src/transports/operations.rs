@@ -3,8 +3,8 @@
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, StatusCode};
 
-use super::answer::{self, Answer};
 use crate::engine::Engine;
+use crate::model::answer::{self, Answer};
 
 /// Answers one request of the admin listener.
 pub fn answer<B>(engine: &Engine, request: &Request<B>) -> Answer {

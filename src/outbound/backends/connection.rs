@@ -27,7 +27,7 @@ pub struct Connection {
 /// Why there is no answer.
 pub enum Unsent {
     /// Not a byte was sent: the request may go elsewhere.
-    Request(Request<Full<Bytes>>),
+    Request(Box<Request<Full<Bytes>>>),
     Lost(hyper::Error),
 }
 
@@ -42,11 +42,11 @@ impl Connection {
         // One look before: a kept connection that the backend has closed says so here.
         self.turn().await;
         if self.is_over || !self.sender.is_ready() {
-            return Err(Unsent::Request(request));
+            return Err(Unsent::Request(Box::new(request)));
         }
         let answer = self.sender.try_send_request(request);
         self.drive(answer).await.map_err(|mut error| match error.take_message() {
-            Some(request) => Unsent::Request(request),
+            Some(request) => Unsent::Request(Box::new(request)),
             None => Unsent::Lost(error.into_error()),
         })
     }

@@ -125,7 +125,7 @@ impl Backends {
             match connection.send(request).await {
                 Ok(answer) => return finish(backend, connection, answer, keep).await,
                 // The backend had closed it while it was idle.
-                Err(Unsent::Request(unsent)) => request = unsent,
+                Err(Unsent::Request(unsent)) => request = *unsent,
                 Err(Unsent::Lost(error)) => return Err(Error::Lost(error)),
             }
         }

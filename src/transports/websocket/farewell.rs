@@ -41,12 +41,16 @@ pub async fn go(mut codec: Codec, connection: &Connection, stage: &Stage, close:
         while let Some(Ok(message)) = codec.next().await {
             // What the client still says is not heard any more; only its Close is waited for.
             if message.is_close() {
-                break;
+                return true;
             }
         }
+        false
     };
-    let _ = timeout(limits::CLOSE_WAIT, answer).await;
-    let_go(codec).await;
+    match timeout(limits::CLOSE_WAIT, answer).await {
+        // A client that has closed sends nothing more, so there is nothing to drain.
+        Ok(true) => drop(codec.into_inner().into_inner().shutdown().await),
+        _ => let_go(codec).await,
+    }
 }
 
 async fn write_out(codec: &mut Codec, connection: &Connection, stage: &Stage) -> Result<(), Error> {

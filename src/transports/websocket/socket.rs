@@ -65,6 +65,7 @@ pub async fn run(
         unflushed: false,
         unconfirmed: 0,
         limits_changed: false,
+        drained: true,
     };
     let ended = poll_fn(|cx| socket.poll(cx)).await;
     departure.engine.connections.remove(&departure.connection.client.id);
@@ -133,6 +134,8 @@ struct Socket {
     /// Data messages given to the codec since the last whole flush.
     unconfirmed: u32,
     limits_changed: bool,
+    /// The codec has given out every whole frame that it was handed, so making it anew loses nothing.
+    drained: bool,
 }
 
 impl Socket {
@@ -140,6 +143,9 @@ impl Socket {
         self.connection.outbox.register(cx.waker());
         loop {
             self.follow_reload();
+            if self.may_renew() {
+                self.renew();
+            }
             if let Err(error) = self.write(cx) {
                 return Poll::Ready(ended_by(error));
             }
@@ -154,7 +160,7 @@ impl Socket {
                 }
             }
             if let Some((close, when)) = closing
-                && (when != When::AfterReplies || self.connection.in_flight() == 0)
+                && (when != When::AfterReplies || self.drained && self.connection.in_flight() == 0)
             {
                 return Poll::Ready(Ended::Asked(close, when));
             }
@@ -164,8 +170,7 @@ impl Socket {
             if !self.may_renew() {
                 return Poll::Pending;
             }
-            // The new codec must be polled once, or nothing wakes this task.
-            self.renew();
+            // Once more: the new codec must be polled, or nothing wakes this task.
         }
     }
 
@@ -235,8 +240,12 @@ impl Socket {
                 return None;
             }
             match Pin::new(self.codec_mut()).poll_next(cx) {
-                Poll::Pending => return None,
+                Poll::Pending => {
+                    self.drained = true;
+                    return None;
+                }
                 Poll::Ready(Some(Ok(message))) => {
+                    self.drained = false;
                     if let Some(ended) = self.receive(message) {
                         return Some(ended);
                     }
@@ -316,7 +325,9 @@ impl Socket {
     fn may_renew(&self) -> bool {
         let Some(codec) = &self.codec else { return false };
         let buffered = codec.get_ref();
-        !self.unflushed && (buffered.may_renew_codec() || self.limits_changed && buffered.is_between_messages())
+        self.drained
+            && !self.unflushed
+            && (buffered.may_renew_codec() || self.limits_changed && buffered.is_between_messages())
     }
 
     /// Makes the codec anew, which is the only way to give back the space of a large frame and to

@@ -25,7 +25,9 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::socket;
 use crate::api::directory::{Host, Place};
 use crate::connections::Connection;
+use crate::engine::gateway_responses::HttpResponse;
 use crate::engine::{CallbackBase, Engine, Opening, gateway_responses};
+use crate::model::answer::{self, Answer};
 use crate::model::call::{Handshake, Reply};
 use crate::model::client::Client;
 use crate::model::clock::Timestamp;
@@ -33,7 +35,7 @@ use crate::model::close::Close;
 use crate::model::headers;
 use crate::model::id::ConnectionId;
 use crate::model::limits;
-use crate::transports::answer::{self, Answer};
+use crate::model::refusal::Kind;
 
 /// The accepted connection that a request came on.
 #[derive(Clone, Copy)]
@@ -87,9 +89,10 @@ pub async fn accept(engine: &Arc<Engine>, place: &Place, mut request: Request<In
         });
         match receiver.await {
             Ok(accepted) => accepted,
-            Err(_) => Err(Box::new(answer::refused(gateway_responses::handshake(
-                &crate::model::refusal::Kind::Internal.because("a step panicked"),
-            )))),
+            Err(_) => {
+                let refusal = Kind::Internal.because("a step panicked");
+                Err(Box::new(refused(gateway_responses::handshake(&refusal))))
+            }
         }
     };
     match accepted {
@@ -115,7 +118,7 @@ impl Handover {
         let subprotocol = match opening {
             Ok(Opening::Accepted(subprotocol)) => subprotocol,
             Ok(Opening::Declined(reply)) => return Err(Box::new(declined(reply))),
-            Err(refusal) => return Err(Box::new(answer::refused(gateway_responses::handshake(&refusal)))),
+            Err(refusal) => return Err(Box::new(refused(gateway_responses::handshake(&refusal)))),
         };
         engine.opened(&stage, &connection);
         let tasks = engine.tasks.clone();
@@ -216,6 +219,14 @@ fn switching_protocols(accept_key: &str, subprotocol: Option<HeaderValue>) -> An
     if let Some(subprotocol) = subprotocol {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
+    answer
+}
+
+/// The gateway said no, in AWS's words.
+fn refused(response: HttpResponse) -> Answer {
+    let mut answer = answer::error(response.status, response.error_type, response.body);
+    let id = answer.headers()[&answer::X_AMZN_REQUEST_ID].clone();
+    answer.headers_mut().insert("x-amz-apigw-id", id);
     answer
 }
 

@@ -5,15 +5,13 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 
-use crate::engine::gateway_responses::HttpResponse;
-use crate::model::id::Id;
+use super::id::Id;
 
 pub type Answer = Response<Full<Bytes>>;
 
 /// SDKs choose the exception by this header, not by the status.
 pub const X_AMZN_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 pub const X_AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
-const X_AMZ_APIGW_ID: HeaderName = HeaderName::from_static("x-amz-apigw-id");
 
 pub fn plain(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Full::new(body.into()));
@@ -43,11 +41,4 @@ pub fn message(text: &str) -> String {
 
 pub fn forbidden() -> Answer {
     error(StatusCode::FORBIDDEN, "ForbiddenException", r#"{"message":"Forbidden"}"#)
-}
-
-pub fn refused(response: HttpResponse) -> Answer {
-    let mut answer = error(response.status, response.error_type, response.body);
-    let id = answer.headers()[&X_AMZN_REQUEST_ID].clone();
-    answer.headers_mut().insert(X_AMZ_APIGW_ID, id);
-    answer
 }
