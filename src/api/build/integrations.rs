@@ -33,7 +33,7 @@ impl Building<'_> {
             integrations::Settings::HttpProxy(settings) => {
                 let parameters = self.parameters(scope, settings);
                 let proxy = self.http_proxy(scope, settings, parameters.as_ref())?;
-                Some((parameters?, Integration::HttpProxy(proxy)))
+                Some((parameters?, Integration::HttpProxy(Box::new(proxy))))
             }
             integrations::Settings::Mock(settings) => {
                 Some((RequestParameters::default(), Integration::Mock(self.mock(scope, settings)?)))

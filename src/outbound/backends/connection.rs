@@ -5,7 +5,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
@@ -20,8 +20,8 @@ use crate::model::limits;
 
 pub struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
-    driver: Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>,
-    is_over: bool,
+    /// Gone once the connection is over: a request that waits in it is then given back.
+    driver: Option<Box<http1::Connection<TokioIo<Stream>, Full<Bytes>>>>,
 }
 
 /// Why there is no answer.
@@ -34,16 +34,12 @@ pub enum Unsent {
 impl Connection {
     pub async fn open(stream: Stream) -> hyper::Result<Self> {
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await?;
-        Ok(Self { sender, driver: Box::new(driver), is_over: false })
+        Ok(Self { sender, driver: Some(Box::new(driver)) })
     }
 
     /// Sends a request and waits for the head of the answer.
     pub async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Unsent> {
-        // One look before: a kept connection that the backend has closed says so here.
-        self.turn().await;
-        if self.is_over || !self.sender.is_ready() {
-            return Err(Unsent::Request(Box::new(request)));
-        }
+        // A kept connection that the backend has closed meanwhile gives the request back.
         let answer = self.sender.try_send_request(request);
         self.drive(answer).await.map_err(|mut error| match error.take_message() {
             Some(request) => Unsent::Request(Box::new(request)),
@@ -80,7 +76,7 @@ impl Connection {
             }
             if is_too_long {
                 // The rest is not waited for, so the connection cannot be used again.
-                self.is_over = true;
+                self.driver = None;
                 break;
             }
         }
@@ -89,31 +85,30 @@ impl Connection {
 
     /// Whether another call may have the connection, now that this one's answer was read.
     pub async fn is_reusable(&mut self) -> bool {
-        if !self.is_over {
-            self.turn().await;
-        }
-        !self.is_over && self.sender.is_ready()
-    }
-
-    /// Lets the connection do what it can without waiting.
-    async fn turn(&mut self) {
         poll_fn(|cx| {
-            self.is_over = self.is_over || Pin::new(&mut self.driver).poll(cx).is_ready();
+            self.turn(cx);
             Poll::Ready(())
         })
         .await;
+        self.driver.is_some() && self.sender.is_ready()
     }
 
     /// Waits for `outcome` while the connection reads and writes.
     async fn drive<F: Future>(&mut self, outcome: F) -> F::Output {
         let mut outcome = pin!(outcome);
         poll_fn(|cx| {
-            if !self.is_over {
-                // An error is told through the outcome as well.
-                self.is_over = Pin::new(&mut self.driver).poll(cx).is_ready();
-            }
+            self.turn(cx);
             outcome.as_mut().poll(cx)
         })
         .await
+    }
+
+    /// Lets the connection do what it can without waiting. Why it ended is told through the outcome.
+    fn turn(&mut self, cx: &mut Context<'_>) {
+        if let Some(driver) = &mut self.driver
+            && Pin::new(driver).poll(cx).is_ready()
+        {
+            self.driver = None;
+        }
     }
 }

@@ -70,6 +70,9 @@ pub struct HttpProxy {
     payload: Payload,
     /// The headers that are the same for every call of this route.
     fixed: HeaderMap,
+    /// The same with what an event or a message adds, and places for the headers of each call: filling them
+    /// in is cheaper than making room.
+    posted: HeaderMap,
     /// For those who list routes.
     shown: String,
 }
@@ -117,6 +120,12 @@ impl HttpProxy {
         fixed.insert(X_LIVEGATE_API, api);
         fixed.insert(X_LIVEGATE_STAGE, headers::encoded(&parts.stage.stage));
         fixed.insert(X_LIVEGATE_ROUTE_KEY, headers::encoded(&parts.route_key));
+        let mut posted = fixed.clone();
+        posted.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        posted.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        for name in OF_EACH_CALL {
+            posted.insert(name, HeaderValue::from_static(""));
+        }
         Self {
             backend: parts.backend,
             shown: shown(&parts.uri, &target),
@@ -124,6 +133,7 @@ impl HttpProxy {
             timeout: parts.timeout,
             payload: parts.payload,
             fixed,
+            posted,
         }
     }
 
@@ -190,17 +200,22 @@ impl HttpProxy {
     fn headers(&self, call: &Call<'_>) -> HeaderMap {
         let client = call.client;
         let mut headers = match call.event {
-            Event::Connect(handshake) if self.payload == Payload::Raw => self.connect_headers(handshake, client),
+            Event::Connect(handshake) if self.payload == Payload::Raw => {
+                let mut headers = self.connect_headers(handshake, client);
+                if !headers.contains_key(X_AMZN_TRACE_ID) {
+                    headers.insert(X_AMZN_TRACE_ID, trace_id(call.at));
+                }
+                headers
+            }
             _ => {
-                let mut headers = self.fixed.clone();
-                headers.insert(CONTENT_TYPE, self.content_type(call));
-                headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+                let mut headers = self.posted.clone();
+                if matches!(call.event, Event::Message(message) if message.binary) && self.payload == Payload::Raw {
+                    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+                }
+                headers.insert(X_AMZN_TRACE_ID, trace_id(call.at));
                 headers
             }
         };
-        if !headers.contains_key(X_AMZN_TRACE_ID) {
-            headers.insert(X_AMZN_TRACE_ID, trace_id(call.at));
-        }
         headers.insert(X_LIVEGATE_CONNECTION_ID, client.id_header.clone());
         headers.insert(X_LIVEGATE_CALLBACK_URL, client.callback_url.clone());
         headers.insert(X_LIVEGATE_EVENT_TYPE, HeaderValue::from_static(call.event_type()));
@@ -232,15 +247,6 @@ impl HttpProxy {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(handshake.scheme));
         headers.extend(self.fixed.clone());
         headers
-    }
-
-    fn content_type(&self, call: &Call<'_>) -> HeaderValue {
-        let binary = matches!(call.event, Event::Message(message) if message.binary);
-        HeaderValue::from_static(if binary && self.payload == Payload::Raw {
-            "application/octet-stream"
-        } else {
-            "application/json"
-        })
     }
 
     fn uri(&self, call: &Call<'_>, mapped: &Mapped) -> Result<Uri, Refusal> {
@@ -348,6 +354,10 @@ impl fmt::Display for Chain<'_> {
         Ok(())
     }
 }
+
+/// Headers whose values every call has its own of.
+const OF_EACH_CALL: [HeaderName; 5] =
+    [X_AMZN_TRACE_ID, X_LIVEGATE_CONNECTION_ID, X_LIVEGATE_CALLBACK_URL, X_LIVEGATE_EVENT_TYPE, X_LIVEGATE_REQUEST_ID];
 
 const X_AMZN_APIGATEWAY_API_ID: HeaderName = HeaderName::from_static("x-amzn-apigateway-api-id");
 const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");

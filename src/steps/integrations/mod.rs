@@ -98,7 +98,7 @@ impl Setting for Settings {
 
 /// A checked integration, ready to be called.
 pub enum Integration {
-    HttpProxy(http_proxy::HttpProxy),
+    HttpProxy(Box<http_proxy::HttpProxy>),
     Mock(mock::Mock),
 }
 
