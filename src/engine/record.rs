@@ -1,13 +1,36 @@
 //! What is written down of every call, however it ended: the metrics and one debug line.
 
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use crate::model::call::{Call, Reply};
 use crate::model::client::Client;
+use crate::model::clock::Tick;
 use crate::model::close::Close;
 use crate::model::id::Id;
 use crate::model::refusal::{Fault, Kind, Refusal};
 use crate::telemetry::metrics::StageMetrics;
+
+/// A backend that is down fails every call: one line a second says so, with how many were left out.
+static FAILURES: OncePerSecond = OncePerSecond { last: AtomicU64::new(0), unsaid: AtomicU64::new(0) };
+
+struct OncePerSecond {
+    last: AtomicU64,
+    unsaid: AtomicU64,
+}
+
+impl OncePerSecond {
+    /// How many lines were left out before this one; `None` if this one is left out too.
+    fn is_worth_a_line(&self, now: Tick) -> Option<u64> {
+        let last = self.last.load(Relaxed);
+        let is_due = last == 0 || now.since(Tick(last)) >= Duration::from_secs(1);
+        if is_due && self.last.compare_exchange(last, now.0, Relaxed, Relaxed).is_ok() {
+            return Some(self.unsaid.swap(0, Relaxed));
+        }
+        self.unsaid.fetch_add(1, Relaxed);
+        None
+    }
+}
 
 /// A call of an integration came back, after `began`.
 pub fn integration(metrics: &StageMetrics, call: &Call<'_>, began: Option<Instant>, outcome: &Result<Reply, Refusal>) {
@@ -41,9 +64,14 @@ pub fn refused(metrics: &StageMetrics, client: &Client, route_key: &str, request
         Fault::Client => tracing::debug!(
             api, stage, connection_id = %client.id, route_key, %request_id, "refused a call: {refusal}"
         ),
-        Fault::Backend | Fault::Gateway => tracing::warn!(
-            api, stage, connection_id = %client.id, route_key, %request_id, "a call failed: {refusal}"
-        ),
+        Fault::Backend | Fault::Gateway => match FAILURES.is_worth_a_line(Tick::now()) {
+            Some(unsaid) => tracing::warn!(
+                api, stage, connection_id = %client.id, route_key, %request_id, unsaid, "a call failed: {refusal}"
+            ),
+            None => tracing::debug!(
+                api, stage, connection_id = %client.id, route_key, %request_id, "a call failed: {refusal}"
+            ),
+        },
     }
 }
 
@@ -73,4 +101,20 @@ pub fn disconnect_lost(metrics: &StageMetrics, client: &Client, why: &str) {
         api = &*client.stage.api, stage = &*client.stage.stage, connection_id = %client.id,
         "a $disconnect was lost: {why}"
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_of_failures_is_one_line_a_second() {
+        let lines = OncePerSecond { last: AtomicU64::new(0), unsaid: AtomicU64::new(0) };
+        let check = |tick, line| assert_eq!(lines.is_worth_a_line(Tick(tick)), line, "{tick}");
+        check(5, Some(0));
+        check(6, None);
+        check(1004, None);
+        check(1005, Some(2));
+        check(1006, None);
+    }
 }

@@ -1,8 +1,8 @@
 //! The one way to a backend on the hot path: hyper's HTTP/1.1 over connections that we keep ourselves.
 //!
 //! A pooled client gives each connection a task and passes requests and answers between tasks. Here the
-//! call itself drives the connection that it borrowed (`connection.rs`), which saves six switches of tasks
-//! and a good third of the CPU of a call. A call that died on a kept connection before a byte of it was
+//! call itself drives the connection that it borrowed (`connection.rs`): nothing has to wake another task,
+//! and a message costs the gateway a tenth less CPU. A call that died on a kept connection before a byte of it was
 //! sent is repeated on another; nothing else ever is, because only the backend knows what may be done twice.
 
 mod connection;

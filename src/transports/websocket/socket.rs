@@ -16,8 +16,8 @@ use futures_util::{FutureExt as _, Sink as _, Stream as _};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::buffers::{self, Buffered, Codec};
@@ -146,8 +146,8 @@ impl Socket {
             if self.may_renew() {
                 self.renew();
             }
-            if let Err(error) = self.write(cx) {
-                return Poll::Ready(ended_by(error));
+            if self.write(cx).is_err() {
+                return Poll::Ready(self.last_words(cx));
             }
             let closing = self.connection.outbox.closing();
             match &closing {
@@ -165,13 +165,23 @@ impl Socket {
                 return Poll::Ready(Ended::Asked(close, when));
             }
             if self.unflushed && self.write(cx).is_err() {
-                return Poll::Ready(Ended::Lost);
+                return Poll::Ready(self.last_words(cx));
             }
             if !self.may_renew() {
                 return Poll::Pending;
             }
             // Once more: the new codec must be polled, or nothing wakes this task.
         }
+    }
+
+    /// Nothing can be written any more. What the client had said before it left is still heard, and why it left.
+    fn last_words(&mut self, cx: &mut Context<'_>) -> Ended {
+        while let Poll::Ready(Some(Ok(message))) = Pin::new(self.codec_mut()).poll_next(cx) {
+            if let Some(ended) = self.receive(message) {
+                return ended;
+            }
+        }
+        Ended::Lost
     }
 
     /// Takes the stage as it is now: limits of live sockets change with a reload.
@@ -280,10 +290,7 @@ impl Socket {
                 self.note_control();
                 return None;
             }
-            Message::Close(None) => return Some(Ended::ByClient(Close::NO_STATUS)),
-            Message::Close(Some(frame)) => {
-                return Some(Ended::ByClient(Close::by_client(frame.code.into(), &frame.reason)));
-            }
+            Message::Close(frame) => return Some(ended_by_client(frame)),
             Message::Frame(_) => return None,
         };
         self.connection.touch(Tick::now());
@@ -346,6 +353,13 @@ fn new_codec(buffered: Buffered<TcpStream>, stage: &Stage) -> Codec {
     WebSocketStream::from_raw_socket(buffered, Role::Server, Some(config))
         .now_or_never()
         .expect("making a codec waits for nothing")
+}
+
+fn ended_by_client(frame: Option<CloseFrame>) -> Ended {
+    Ended::ByClient(match frame {
+        Some(frame) => Close::by_client(frame.code.into(), &frame.reason),
+        None => Close::NO_STATUS,
+    })
 }
 
 fn ended_by(error: tungstenite::Error) -> Ended {
