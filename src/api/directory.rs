@@ -126,10 +126,13 @@ impl Directory {
         }
         if path.split('/').any(is_connections) {
             // A stage's own `@connections` without an id is no path of the API; any other names no stage.
-            return match below {
-                Some(place) if !place.path().is_empty() => Destination::Below(place),
-                _ => Destination::StrayConnection,
+            let is_own = |place: &&Place| {
+                place
+                    .rest(path)
+                    .and_then(|rest| rest.split('/').find(|segment| !segment.is_empty()))
+                    .is_some_and(is_connections)
             };
+            return below.filter(is_own).map_or(Destination::StrayConnection, Destination::Below);
         }
         below.map_or(Destination::Nowhere, Destination::Below)
     }

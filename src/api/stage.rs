@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::routes::Routes;
 use crate::connections::Bounds;
 use crate::expressions::scope::StageVariables;
@@ -16,6 +18,9 @@ pub struct Stage {
     /// What `${stageVariables.x}` stands for.
     pub variables: StageVariables,
     pub limits: Limits,
+    /// `$disconnect` calls at a time, so that a mass disconnect does not flood the backend, and one that
+    /// hangs does not keep those of other stages waiting.
+    pub disconnect_turns: Semaphore,
     pub connections_api: Authorization,
     pub metrics: Arc<StageMetrics>,
 }

@@ -1,6 +1,6 @@
 //! `livegate serve`: serves a file until it is told to stop, and follows the file meanwhile.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,17 +16,19 @@ use crate::telemetry::metrics::Metrics;
 pub async fn run(path: &Path) -> anyhow::Result<ExitCode> {
     raise_open_files();
     let metrics = Metrics::default();
+    // Before the file is read, or a change made meanwhile would go unseen.
+    let mut watch = Watch::new(path).context("the file cannot be watched for changes")?;
     let loaded = super::load(path, false, &metrics)?;
     if !loaded.problems.is_empty() {
-        eprint!("{}", loaded.report(path, std::io::stderr().is_terminal()));
+        // A closed pipe is no reason to stop, here and below.
+        let _ = write!(std::io::stderr(), "{}", loaded.report(path, std::io::stderr().is_terminal()));
     }
     let Some(gateway) = loaded.gateway else { return Ok(ExitCode::FAILURE) };
     // Before the first client: a signal during start-up must not end the process in the middle.
     let mut signals = Signals::new()?;
     let server = Server::start(gateway, metrics.clone()).await?;
     print_listeners(&server);
-    let mut config = Config { path: path.to_owned(), source: loaded.source, metrics, server: server.clone() };
-    let mut watch = Watch::new(path).context("the file cannot be watched for changes")?;
+    let mut config = Config { path: path.to_owned(), source: Some(loaded.source), metrics, server: server.clone() };
     loop {
         tokio::select! {
             _ = signals.reload.recv() => config.reload(true),
@@ -74,7 +76,8 @@ pub async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) {
 /// The file being served.
 struct Config {
     path: PathBuf,
-    source: String,
+    /// What was read last; nothing if it could not be read, or not be served.
+    source: Option<String>,
     metrics: Metrics,
     server: Arc<Server>,
 }
@@ -86,18 +89,21 @@ impl Config {
         let counters = &self.metrics.reloads;
         let loaded = match super::load(&self.path, false, &self.metrics) {
             Ok(loaded) => loaded,
+            // Said once, not at every event around a file that is away.
+            Err(_) if self.source.is_none() && !asked => return,
             Err(error) => {
+                self.source = None;
                 counters.problems.increment(1);
                 tracing::error!("not reloaded, nothing has changed: {error:#}");
                 return;
             }
         };
-        if loaded.source == self.source && !asked {
+        if self.source.as_ref() == Some(&loaded.source) && !asked {
             counters.unchanged.increment(1);
             return;
         }
         // A file that is wrong is reported once, not at every event in its directory.
-        self.source.clone_from(&loaded.source);
+        self.source = Some(loaded.source.clone());
         let report = loaded.report(&self.path, false);
         let Some(gateway) = loaded.gateway else {
             counters.problems.increment(1);
@@ -105,6 +111,8 @@ impl Config {
             return;
         };
         if let Err(error) = self.server.reload(gateway) {
+            // The same file may be served once the address is free.
+            self.source = None;
             counters.problems.increment(1);
             tracing::error!("not reloaded, nothing has changed: {error}");
             return;
@@ -117,11 +125,12 @@ impl Config {
 
 /// One line for each listener that accepts; with port 0 the only place to learn the port.
 pub fn print_listeners(server: &Server) {
+    let mut stdout = std::io::stdout();
     for address in server.client_addresses() {
-        println!("listening on http://{address}");
+        let _ = writeln!(stdout, "listening on http://{address}");
     }
     if let Some(address) = server.admin_address() {
-        println!("admin listening on http://{address}");
+        let _ = writeln!(stdout, "admin listening on http://{address}");
     }
 }
 

@@ -67,8 +67,6 @@ pub struct CallbackBase {
 struct Disconnects {
     /// Places in the queue; see `limits::DISCONNECTS`.
     waiting: Arc<Semaphore>,
-    /// Calls at a time, so that a mass disconnect does not flood the backend.
-    calling: Semaphore,
 }
 
 /// What becomes of a handshake.
@@ -92,10 +90,7 @@ impl Engine {
             draining: AtomicBool::new(false),
             closing: CancellationToken::new(),
             deadline: CancellationToken::new(),
-            disconnects: Disconnects {
-                waiting: Arc::new(Semaphore::new(limits::DISCONNECTS)),
-                calling: Semaphore::new(limits::BACKEND_CALLS / 2),
-            },
+            disconnects: Disconnects { waiting: Arc::new(Semaphore::new(limits::DISCONNECTS)) },
             callback: ArcSwap::default(),
         }
     }
@@ -212,20 +207,23 @@ impl Engine {
         };
         let engine = self.clone();
         self.tasks.spawn(async move {
-            engine.disconnect(&stage, &connection.client, &close).await;
+            engine.disconnect(stage, &connection.client, &close).await;
             drop(place);
         });
     }
 
-    async fn disconnect(&self, stage: &Stage, client: &Client, close: &Close) {
-        let Some(route) = &stage.routes.disconnect else { return };
-        let call = call(Event::Disconnect(close), client, &route.key);
-        let began = Tick::now();
+    async fn disconnect(&self, mut stage: Arc<Stage>, client: &Client, close: &Close) {
+        let call = call(Event::Disconnect(close), client, "$disconnect");
+        let mut began = None;
         let mut pause = Duration::from_millis(100);
         loop {
+            // As it is now: a reload may have corrected what made the last attempt fail.
+            stage = self.stage_of(client).unwrap_or(stage);
+            let Some(route) = &stage.routes.disconnect else { return };
             let attempt = async {
-                let _turn = self.disconnects.calling.acquire().await.expect("the semaphore is never closed");
-                self.integrate(stage, route, &call, Keep::Nothing).await
+                let _turn = stage.disconnect_turns.acquire().await.expect("the semaphore is never closed");
+                began.get_or_insert_with(Tick::now);
+                self.integrate(&stage, route, &call, Keep::Nothing).await
             };
             let error = tokio::select! {
                 outcome = attempt => match outcome {
@@ -237,7 +235,8 @@ impl Engine {
             };
             // Spread out, so that a thousand that failed together do not return together.
             let wait = pause.mul_f64(rand::rng().random_range(0.5..1.0));
-            if self.deadline.is_cancelled() || Tick::now().since(began) + wait > stage.limits.disconnect_retry {
+            let tried_for = began.map_or(Duration::ZERO, |began| Tick::now().since(began));
+            if self.deadline.is_cancelled() || tried_for + wait > stage.limits.disconnect_retry {
                 record::disconnect_lost(&stage.metrics, client, &error);
                 return;
             }

@@ -20,12 +20,18 @@ pub fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Headers that tell of an earlier hop. Nobody is a trusted proxy yet, so a client's own are dropped.
 pub fn is_forwarding(name: &HeaderName) -> bool {
-    name == "forwarded" || name.as_str().starts_with("x-forwarded-")
+    name == "forwarded" || begins_with(name, "x-forwarded-")
 }
 
 /// Our own headers, which no client may set.
 pub fn is_ours(name: &HeaderName) -> bool {
-    name.as_str().starts_with("x-livegate-")
+    begins_with(name, "x-livegate-")
+}
+
+/// With `_` for `-` as well: servers that hand headers on as variables cannot tell them apart.
+fn begins_with(name: &HeaderName, prefix: &str) -> bool {
+    let start = name.as_str().as_bytes().get(..prefix.len());
+    start.is_some_and(|start| start.iter().zip(prefix.bytes()).all(|(a, b)| *a == b || *a == b'_' && b == b'-'))
 }
 
 /// `sec-websocket-key` as `Sec-WebSocket-Key`: the wire's own spelling is gone by the time we see it.
@@ -95,6 +101,15 @@ mod tests {
         check("sec-websocket-key", "Sec-WebSocket-Key");
         check("etag", "ETag");
         check("x-amzn-trace-id", "X-Amzn-Trace-Id");
+    }
+
+    #[test]
+    fn headers_of_ours_are_known_in_either_spelling() {
+        let check = |name: &'static str, ours| assert_eq!(is_ours(&HeaderName::from_static(name)), ours, "{name}");
+        check("x-livegate-api", true);
+        check("x_livegate_connection_id", true);
+        check("x-livegat", false);
+        check("x-forwarded-for", false);
     }
 
     #[test]

@@ -48,8 +48,9 @@ impl FrontDoor {
         }
         let mut hosts = request.headers().get_all(HOST).iter();
         let host = hosts.next().and_then(|host| host.to_str().ok());
-        if hosts.next().is_some() || host.is_none() && request.version() == Version::HTTP_11 {
-            let text = "A request needs exactly one Host header";
+        let is_one = hosts.next().is_none() && (host.is_some() || request.version() != Version::HTTP_11);
+        if !is_one || !host.is_none_or(is_host) {
+            let text = "A request needs exactly one Host header: a name or an address, and perhaps a port";
             return answer::error(StatusCode::BAD_REQUEST, "BadRequestException", answer::message(text));
         }
         let host = without_port(host.unwrap_or_default()).to_owned();
@@ -82,9 +83,55 @@ impl FrontDoor {
     }
 }
 
+/// A host name, an IPv4 address, or an IPv6 address in brackets, perhaps with a port. Nothing else gets
+/// further: what is told to backends as the host must not be readable as anything but a host.
+fn is_host(text: &str) -> bool {
+    let (name, port) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("address", port),
+        Some(_) => return false,
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    !name.is_empty() && name.bytes().all(is_of_name) && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_perhaps_a_port() {
+        for host in ["localhost", "chat.example.com:8080", "127.0.0.1:1", "[::1]", "[2001:db8::1]:443", "a_b"] {
+            assert!(is_host(host), "{host}");
+        }
+        let others = [
+            "",
+            ":80",
+            "a:",
+            "a:99999",
+            "a:+80",
+            "[::1]/.example.com",
+            "evil/.example.com",
+            "u@a",
+            "a b",
+            "a#b",
+            "a?b",
+            "[zz]",
+            "[::1",
+            "::1",
+            "a:80:90",
+            "é",
+        ];
+        for host in others {
+            assert!(!is_host(host), "{host}");
+        }
     }
 }

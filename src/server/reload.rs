@@ -3,6 +3,7 @@
 //! Everything changes at once, or nothing does: the new file is read, checked and its new addresses are
 //! bound before anything of the old one is touched.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,27 +53,41 @@ pub struct Watch {
 
 impl Watch {
     pub fn new(file: &Path) -> io::Result<Self> {
-        let directory = match file.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
+        // A link's own directory and that of the file behind it: Kubernetes swaps the link `..data`.
+        let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        let mut names: Vec<OsString> =
+            [file, &target].into_iter().filter_map(Path::file_name).map(OsString::from).collect();
+        names.push("..data".into());
+        let mut directories = vec![directory_of(file), directory_of(&target)];
+        directories.dedup();
         let (sender, changes) = mpsc::channel(1);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            if event.is_ok_and(|event| !event.kind.is_access()) {
+            let is_ours = |path: &PathBuf| path.file_name().is_some_and(|name| names.iter().any(|ours| ours == name));
+            if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(is_ours)) {
                 // A full channel already holds the news.
                 let _ = sender.try_send(());
             }
         })
         .map_err(io::Error::other)?;
-        watcher.watch(&directory, RecursiveMode::NonRecursive).map_err(io::Error::other)?;
+        for directory in directories {
+            watcher.watch(&directory, RecursiveMode::NonRecursive).map_err(io::Error::other)?;
+        }
         Ok(Self { changes, _watcher: watcher })
     }
 
-    /// Something in the file's directory has changed, and has been quiet since.
+    /// The file has changed, and has been quiet since, or has kept changing for a second.
     pub async fn changed(&mut self) {
         if self.changes.recv().await.is_none() {
             std::future::pending::<()>().await;
         }
-        while tokio::time::timeout(DEBOUNCE, self.changes.recv()).await.is_ok() {}
+        let quiet = async { while tokio::time::timeout(DEBOUNCE, self.changes.recv()).await.is_ok() {} };
+        let _ = tokio::time::timeout(5 * DEBOUNCE, quiet).await;
+    }
+}
+
+fn directory_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
     }
 }

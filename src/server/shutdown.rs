@@ -8,9 +8,6 @@ use super::Server;
 use crate::connections::When;
 use crate::model::close::Close;
 
-/// How often sockets that open or stay during a drain are looked for.
-const ROUND: Duration = Duration::from_millis(20);
-
 /// What is left after `drain_timeout` gets this long to end by force.
 const FORCED: Duration = Duration::from_secs(2);
 
@@ -27,11 +24,6 @@ impl Server {
         engine.begin_drain();
         let end = Instant::now() + settings.drain_timeout;
         self.close_sockets(settings.drain_timeout / 2).await;
-        while engine.connections.count() > 0 && Instant::now() < end {
-            // Handshakes that were under way have become sockets meanwhile.
-            close_all(self);
-            tokio::time::sleep(ROUND).await;
-        }
         engine.tasks.close();
         if timeout_at(end, engine.tasks.wait()).await.is_err() {
             engine.deadline.cancel();
@@ -60,8 +52,4 @@ impl Server {
             connection.outbox.close(Close::GOING_AWAY, When::AfterReplies);
         }
     }
-}
-
-fn close_all(server: &Server) {
-    server.engine().connections.visit(|connection| connection.outbox.close(Close::GOING_AWAY, When::AfterReplies));
 }

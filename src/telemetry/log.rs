@@ -19,6 +19,8 @@ pub fn start(filter: Option<&str>, format: Option<Format>) {
     let terminal = std::io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { Format::Text } else { Format::Json });
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A closed stderr must not end the gateway.
+    let builder = builder.log_internal_errors(false);
     // A second start (tests in one process) keeps the first one's settings.
     let _ = match format {
         Format::Text => builder.with_ansi(terminal).with_target(false).try_init(),

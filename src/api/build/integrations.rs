@@ -95,7 +95,11 @@ impl Building<'_> {
         let uri = probe.parse::<Uri>().ok().filter(|uri| {
             matches!(uri.scheme_str(), Some("http" | "https"))
                 && uri.host().is_some_and(|host| !host.is_empty())
-                && !uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
+                && uri.authority().is_some_and(|authority| {
+                    // A port above 65535 parses, and reads as none.
+                    let has_port = authority.as_str().len() > authority.host().len();
+                    !authority.as_str().contains('@') && has_port == authority.port_u16().is_some()
+                })
         });
         if uri.is_none() {
             self.problems.problem_with_help(place, format!("`{text}` is no URL that can be called"), help);

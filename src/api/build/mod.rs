@@ -8,6 +8,8 @@ mod integrations;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+
 use self::integrations::RouteScope;
 use super::directory::{Directory, Host, Place as Address};
 use super::file::{self, File};
@@ -18,11 +20,12 @@ use crate::expressions;
 use crate::expressions::scope::StageVariables;
 use crate::expressions::selection::SelectionExpression;
 use crate::model::client::StageKey;
+use crate::model::limits;
 use crate::model::problem::{Place, Problems};
 use crate::model::settings::{Expression, OrNone, Setting as _};
 use crate::outbound::backends::Backend;
 use crate::outbound::sigv4::Key;
-use crate::steps::authorizers::{Authorization, Credential, Credentials, allow, bearer};
+use crate::steps::authorizers::{self, Authorization, Credential, Credentials, Duplicate, allow, bearer};
 use crate::telemetry::metrics::Metrics;
 
 /// Builds the gateway; `None` comes with problems. Warnings may come with either.
@@ -37,6 +40,7 @@ pub fn build(file: &File, metrics: &Metrics) -> (Option<Gateway>, Problems) {
         stages.extend(of_api.into_iter().map(|stage| (stage.key.clone(), stage)));
         building.check_authorization(file, &api.value);
     }
+    building.check_allow(file, &stages);
     building.check_addresses(&addresses);
     if file.apis.is_empty() {
         building.problems.warning(&file.place, "no API is described, so every request gets 404");
@@ -117,8 +121,11 @@ impl Building<'_> {
             }
             all.push(Credential { name: entry.name.clone(), key, bearer_token, allow });
         }
-        let place = file.credentials.iter().last().map(|entry| entry.place.clone()).unwrap_or_default();
-        Credentials::new(all).map_err(|duplicate| self.problems.problem(&place, duplicate.to_string())).ok()
+        let refuse = |duplicate: Duplicate| {
+            let place = file.credentials.get(&duplicate.second).map(|entry| entry.place.clone());
+            self.problems.problem(&place.unwrap_or_default(), duplicate.to_string());
+        };
+        Credentials::new(all).map_err(refuse).ok()
     }
 
     /// `none` lets everyone push who reaches a listener, so it must be this machine alone.
@@ -152,6 +159,27 @@ impl Building<'_> {
         }
     }
 
+    /// A pattern with a slip in it allows nothing, and would only show as 403.
+    fn check_allow(&mut self, file: &File, stages: &HashMap<StageKey, Arc<Stage>>) {
+        let lines = file.credentials.iter().flat_map(|entry| &entry.value.allow).filter(|line| !line.unresolved);
+        for line in lines {
+            let Ok(pattern) = allow::Pattern::parse(&line.value) else { continue };
+            let covers = |key: &StageKey, method| {
+                let resource = allow::resource(&key.api, &key.stage, method, "ZZZZZZZZZZZZZZY=");
+                pattern.allows(authorizers::MANAGE_CONNECTIONS, &resource)
+            };
+            // A pattern may name a single connection, so only its words in front of that are judged.
+            let names_one = line.value.contains("/@connections/") && !line.value.ends_with('*');
+            if !names_one
+                && !stages.keys().any(|key| ["POST", "GET", "DELETE"].iter().any(|method| covers(key, method)))
+            {
+                let found = format!("`{}` covers no connection of any stage in this file", line.value);
+                let help = "write it like `execute-api:ManageConnections chat/prod/*`";
+                self.problems.warning_with_help(&line.place, found, help);
+            }
+        }
+    }
+
     fn stages(&mut self, name: &str, api: &file::Api) -> Vec<Arc<Stage>> {
         let default = file::Stage::absent(&api.place).filter(|_| api.stages.is_empty());
         let written: Vec<(&str, &file::Stage)> = match &default {
@@ -173,7 +201,16 @@ impl Building<'_> {
                     file::Authorization::None => Authorization::None,
                 };
                 let metrics = self.metrics.stage(&key);
-                built.push(Arc::new(Stage { key, routes, variables, limits, connections_api, metrics }));
+                let disconnect_turns = Semaphore::new(limits::BACKEND_CALLS / 2);
+                built.push(Arc::new(Stage {
+                    key,
+                    routes,
+                    variables,
+                    limits,
+                    disconnect_turns,
+                    connections_api,
+                    metrics,
+                }));
             }
         }
         built
@@ -182,6 +219,10 @@ impl Building<'_> {
     fn selection(&mut self, written: &Expression) -> Option<SelectionExpression> {
         if written.unresolved {
             return None;
+        }
+        if !written.text.contains('$') {
+            let found = format!("`{}` is no variable, so every message takes the same route", written.text);
+            self.problems.warning_with_help(&written.place, found, "write it like `$request.body.action`");
         }
         SelectionExpression::parse(&written.text).map_err(|error| self.expression_problem(&written.place, error)).ok()
     }
@@ -220,23 +261,22 @@ impl Building<'_> {
         variables: &StageVariables,
         selection: Option<SelectionExpression>,
     ) -> Option<Routes> {
-        let mut routes =
-            Routes { selection: selection?, connect: None, disconnect: None, default: None, named: HashMap::new() };
+        let (mut connect, mut disconnect, mut default, mut named) = (None, None, None, HashMap::new());
         for entry in &api.routes {
             let scope = RouteScope { key, route_key: &entry.name, variables };
             let Some((parameters, integration)) = self.integration(&scope, &entry.value.integration) else { continue };
             let two_way = entry.value.route_response;
             let route = Route { key: entry.name.clone(), parameters, integration, two_way };
             match entry.name.as_str() {
-                "$connect" => routes.connect = Some(route),
-                "$disconnect" => routes.disconnect = Some(route),
-                "$default" => routes.default = Some(route),
+                "$connect" => connect = Some(route),
+                "$disconnect" => disconnect = Some(route),
+                "$default" => default = Some(route),
                 _ => {
-                    routes.named.insert(entry.name.clone(), route);
+                    named.insert(entry.name.clone(), route);
                 }
             }
         }
-        Some(routes)
+        Some(Routes { selection: selection?, connect, disconnect, default, named })
     }
 
     fn expression_problem(&mut self, place: &Place, error: expressions::Error) {

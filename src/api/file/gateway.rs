@@ -102,7 +102,10 @@ fn base_url(text: &str) -> Option<http::Uri> {
     }
     let uri: http::Uri = text.parse().ok()?;
     let has_host = uri.host().is_some_and(|host| !host.is_empty());
-    (matches!(uri.scheme_str(), Some("http" | "https")) && has_host).then_some(uri)
+    // A port above 65535 parses, and reads as none.
+    let has_port = |authority: &http::uri::Authority| authority.as_str().len() > authority.host().len();
+    let is_port_read = uri.authority().is_some_and(|authority| has_port(authority) == authority.port_u16().is_some());
+    (matches!(uri.scheme_str(), Some("http" | "https")) && has_host && is_port_read).then_some(uri)
 }
 
 #[cfg(test)]
@@ -114,9 +117,19 @@ mod tests {
         for good in ["http://10.0.0.5:8080", "https://rt.example.com/ws", "http://[::1]:80/"] {
             assert!(base_url(good).is_some(), "{good}");
         }
-        for bad in
-            ["", "10.0.0.5:8080", "ws://a", "http://", "http:///x", "http://a?b", "http://a#b", "http://u@a", "/x"]
-        {
+        for bad in [
+            "",
+            "10.0.0.5:8080",
+            "ws://a",
+            "http://",
+            "http:///x",
+            "http://a?b",
+            "http://a#b",
+            "http://u@a",
+            "/x",
+            "http://a:99999",
+            "http://a:",
+        ] {
             assert!(base_url(bad).is_none(), "{bad}");
         }
     }

@@ -32,7 +32,7 @@ settings! {
         pub route_selection_expression: Expression,
         /// The path in front of the stage, such as `/chat`; empty for the root.
         pub base_path: BasePath = "",
-        /// The hosts that the API answers to; without any, all that no other API names.
+        /// The hosts that the API answers to; without any, every host, after the APIs that name theirs.
         pub domains: Vec<Domain> = [],
         /// The routes by route key: `$connect`, `$disconnect`, `$default`, or what the expression finds.
         pub routes: Table<Route, RouteKey>,

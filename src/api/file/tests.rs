@@ -271,3 +271,20 @@ fn no_broken_text_breaks_the_reader() {
         read(&EXAMPLE[..at], &env, false);
     }
 }
+
+#[test]
+fn variables_of_the_environment_stand_for_numbers_and_flags_too() {
+    let check = |n: &str, b: &str, wanted: Option<(u32, bool)>| {
+        let env = |name: &str| Some(if name == "N" { n.to_owned() } else { b.to_owned() });
+        let source = "[apis.a]\nprotocol = \"websocket\"\nroute_selection_expression = \"$request.body.a\"\n\
+            [apis.a.stages.s]\nmax_in_flight = \"${env.N}\"\nbinary = \"${env.B}\"\n";
+        let (file, problems) = read(source, &env, false);
+        let file = file.filter(|_| !problems.has_problems());
+        let stage = file.map(|file| file.apis.iter().next().unwrap().value.stages.iter().next().unwrap().value.clone());
+        assert_eq!(stage.map(|stage| (stage.max_in_flight.0, stage.binary)), wanted, "{n} {b}");
+    };
+    check("5", "true", Some((5, true)));
+    check("5", "yes", None);
+    check("many", "true", None);
+    check("0", "true", None);
+}

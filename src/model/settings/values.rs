@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use serde_json::json;
 
-use super::{Node, Reading, Setting, TableReference, Value};
+use super::{Node, Reading, Setting, TableReference, Value, or_env};
 use crate::model::problem::Place;
 
 /// A setting with the place it was read from, for checks that come later.
@@ -82,17 +82,20 @@ pub fn is_plain_name(name: &str, also: &[char], most: usize) -> bool {
 
 impl Setting for bool {
     fn read(node: Node, reading: &mut Reading) -> Option<Self> {
-        match node.value {
-            Value::Boolean(flag) => Some(flag),
-            _ => {
-                reading.refuse(&node, "flag", "write `true` or `false`, without quotes");
-                None
-            }
+        let help = "write `true` or `false`, without quotes";
+        let flag = match &node.value {
+            Value::Boolean(flag) => Some(*flag),
+            Value::Text(text) if text.contains("${env.") => node.word(reading, "flag", help)?.trim().parse().ok(),
+            _ => None,
+        };
+        if flag.is_none() {
+            reading.refuse(&node, "flag", help);
         }
+        flag
     }
 
     fn schema() -> serde_json::Value {
-        json!({ "type": "boolean" })
+        or_env(json!({ "type": "boolean" }))
     }
 
     fn kind() -> String {
@@ -104,6 +107,9 @@ impl<const LEAST: u32, const MOST: u32> Setting for Integer<LEAST, MOST> {
     fn read(node: Node, reading: &mut Reading) -> Option<Self> {
         let number = match &node.value {
             Value::Integer { number, .. } => number.and_then(|number| u32::try_from(number).ok()),
+            Value::Text(text) if text.contains("${env.") => {
+                node.word(reading, "whole number", "write digits")?.trim().parse().ok()
+            }
             _ => {
                 reading.refuse(&node, "whole number", "write digits without quotes");
                 return None;
@@ -118,7 +124,7 @@ impl<const LEAST: u32, const MOST: u32> Setting for Integer<LEAST, MOST> {
     }
 
     fn schema() -> serde_json::Value {
-        json!({ "type": "integer", "minimum": LEAST, "maximum": MOST })
+        or_env(json!({ "type": "integer", "minimum": LEAST, "maximum": MOST }))
     }
 
     fn kind() -> String {

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_util::sync::CancellationToken;
 
 use super::buffers::Codec;
 use crate::api::stage::Stage;
@@ -63,6 +64,12 @@ async fn write_out(codec: &mut Codec, connection: &Connection, stage: &Stage) ->
     codec.flush().await?;
     stage.metrics.messages_out.increment(messages);
     Ok(())
+}
+
+/// The drain's time is over: a last moment for the Close to arrive, none for a client that ignores it.
+pub async fn out_of_time(deadline: &CancellationToken) {
+    deadline.cancelled().await;
+    let _ = timeout(limits::CLOSE_WAIT, std::future::pending::<()>()).await;
 }
 
 async fn let_go(codec: Codec) {

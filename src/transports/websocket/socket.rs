@@ -64,6 +64,7 @@ pub async fn run(
         line: None,
         unflushed: false,
         unconfirmed: 0,
+        blocked: false,
         limits_changed: false,
         drained: true,
     };
@@ -71,31 +72,42 @@ pub async fn run(
     departure.engine.connections.remove(&departure.connection.client.id);
     let Socket { codec, stage, .. } = socket;
     let codec = codec.expect("the codec is only away while it is renewed");
-    let close = match ended {
-        Ended::ByClient(close) => {
-            Box::pin(farewell::answer_close(codec)).await;
-            close
-        }
-        Ended::ByError(close) => {
-            Box::pin(farewell::refuse(codec, &close)).await;
-            close
-        }
-        Ended::Asked(close, when) => {
-            Box::pin(farewell::go(codec, &departure.connection, &stage, &close, when)).await;
-            close
-        }
-        Ended::Lost => Close::LOST,
-    };
+    let close = ended.close();
+    let deadline = departure.engine.deadline.clone();
+    // Boxed, because an idle socket should not keep room for its end.
+    tokio::select! {
+        () = Box::pin(end(codec, ended, &departure.connection, &stage)) => {}
+        () = Box::pin(farewell::out_of_time(&deadline)) => {}
+    }
+    departure.take(close);
+}
+
+/// Everything between the last message and the `$disconnect`.
+async fn end(codec: Codec, ended: Ended, connection: &Connection, stage: &Stage) {
+    match ended {
+        Ended::ByClient(_) => farewell::answer_close(codec).await,
+        Ended::ByError(close) => farewell::refuse(codec, &close).await,
+        Ended::Asked(close, when) => farewell::go(codec, connection, stage, &close, when).await,
+        Ended::Lost => drop(codec),
+    }
     if stage.limits.ordering == Ordering::Connection {
         // What the client had said comes before the news that it left.
-        let connection = &departure.connection;
         poll_fn(|cx| {
             connection.outbox.register(cx.waker());
             if connection.in_flight() == 0 { Poll::Ready(()) } else { Poll::Pending }
         })
         .await;
     }
-    departure.take(close);
+}
+
+impl Ended {
+    /// As `$disconnect` tells it.
+    fn close(&self) -> Close {
+        match self {
+            Ended::ByClient(close) | Ended::ByError(close) | Ended::Asked(close, _) => close.clone(),
+            Ended::Lost => Close::LOST,
+        }
+    }
 }
 
 /// Owes the backend its `$disconnect`, even if this task panics.
@@ -133,6 +145,8 @@ struct Socket {
     unflushed: bool,
     /// Data messages given to the codec since the last whole flush.
     unconfirmed: u32,
+    /// The socket took no more at the last attempt.
+    blocked: bool,
     limits_changed: bool,
     /// The codec has given out every whole frame that it was handed, so making it anew loses nothing.
     drained: bool,
@@ -176,7 +190,8 @@ impl Socket {
 
     /// Nothing can be written any more. What the client had said before it left is still heard, and why it left.
     fn last_words(&mut self, cx: &mut Context<'_>) -> Ended {
-        while let Poll::Ready(Some(Ok(message))) = Pin::new(self.codec_mut()).poll_next(cx) {
+        while self.may_read() {
+            let Poll::Ready(Some(Ok(message))) = Pin::new(self.codec_mut()).poll_next(cx) else { break };
             if let Some(ended) = self.receive(message) {
                 return ended;
             }
@@ -201,12 +216,19 @@ impl Socket {
     /// Outbox → codec → socket, as far as the socket takes it.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), tungstenite::Error> {
         let mut codec = Pin::new(self.codec.as_mut().expect("the codec is only away while it is renewed"));
-        let (mut taken, mut confirmed) = (0, false);
+        let (mut taken, mut confirmed, mut messages) = (0, false, 0);
         let outcome = loop {
             match codec.as_mut().poll_ready(cx) {
-                Poll::Pending => break Ok(()),
+                Poll::Pending => {
+                    self.blocked = true;
+                    break Ok(());
+                }
                 Poll::Ready(Err(error)) => break Err(error),
-                Poll::Ready(Ok(())) => {}
+                // What was in its way has been written in full.
+                Poll::Ready(Ok(())) => confirmed |= std::mem::take(&mut self.blocked) && self.unconfirmed > 0,
+            }
+            if confirmed && self.unconfirmed > 0 {
+                messages += std::mem::take(&mut self.unconfirmed);
             }
             let Some(frame) = self.connection.outbox.take() else {
                 if self.unflushed {
@@ -215,7 +237,8 @@ impl Socket {
                         Poll::Ready(Err(error)) => break Err(error),
                         Poll::Ready(Ok(())) => {
                             self.unflushed = false;
-                            confirmed = self.unconfirmed > 0;
+                            confirmed |= self.unconfirmed > 0;
+                            messages += std::mem::take(&mut self.unconfirmed);
                         }
                     }
                 }
@@ -234,7 +257,7 @@ impl Socket {
             self.stage.metrics.outbox_bytes.decrement(taken as f64);
         }
         if confirmed {
-            self.stage.metrics.messages_out.increment(u64::from(std::mem::take(&mut self.unconfirmed)));
+            self.stage.metrics.messages_out.increment(u64::from(messages));
             self.connection.touch(Tick::now());
         }
         outcome

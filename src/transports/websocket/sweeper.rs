@@ -31,7 +31,13 @@ pub async fn run(engine: Arc<Engine>) {
                     // Its handshake was under way when a reload removed the stage.
                     connection.outbox.close(Close::GOING_AWAY, When::AfterReplies);
                 }
-                enforce(connection, &stage.limits, now, elapsed);
+                if engine.is_draining() || connection.outbox.closing().is_some() {
+                    // It is told to go already, after what it waits for; it is not read, so it cannot pong.
+                    connection.pause_deadlines(elapsed);
+                    close_slow_consumer(connection, &stage.limits, now);
+                } else {
+                    enforce(connection, &stage.limits, now, elapsed);
+                }
                 last = Some(stage);
             }
         });
@@ -59,14 +65,9 @@ fn enforce(connection: &Connection, limits: &Limits, now: Tick, elapsed: Duratio
         // The socket is not read, so the client cannot show that it is there.
         connection.pause_deadlines(elapsed);
     }
-    let is_over = |limit: Option<Duration>, time: Duration| limit.is_some_and(|limit| time >= limit);
+    close_slow_consumer(connection, limits, now);
     let outbox = &connection.outbox;
-    if outbox.full_for(now).is_some_and(|time| is_over(limits.slow_consumer_timeout, time)) {
-        tracing::info!(connection_id = %connection.client.id, "closing a slow consumer: its outbox stayed full");
-        outbox.close(Close::SLOW_CONSUMER, When::Now);
-    } else if is_over(limits.idle_timeout, connection.idle_for(now))
-        || is_over(limits.max_duration, connection.age(now))
-    {
+    if is_over(limits.idle_timeout, connection.idle_for(now)) || is_over(limits.max_duration, connection.age(now)) {
         outbox.close(Close::GOING_AWAY, When::AfterPushes);
     }
     let Some(interval) = limits.ping_interval else { return };
@@ -80,4 +81,15 @@ fn enforce(connection: &Connection, limits: &Limits, now: Tick, elapsed: Duratio
         }
         _ => {}
     }
+}
+
+fn close_slow_consumer(connection: &Connection, limits: &Limits, now: Tick) {
+    if connection.outbox.full_for(now).is_some_and(|time| is_over(limits.slow_consumer_timeout, time)) {
+        tracing::info!(connection_id = %connection.client.id, "closing a slow consumer: its outbox stayed full");
+        connection.outbox.close(Close::SLOW_CONSUMER, When::Now);
+    }
+}
+
+fn is_over(limit: Option<Duration>, time: Duration) -> bool {
+    limit.is_some_and(|limit| time >= limit)
 }

@@ -24,7 +24,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::socket;
 use crate::api::directory::{Host, Place};
-use crate::connections::Connection;
+use crate::connections::{Connection, When};
 use crate::engine::gateway_responses::HttpResponse;
 use crate::engine::{CallbackBase, Engine, Opening, gateway_responses};
 use crate::model::answer::{self, Answer};
@@ -65,6 +65,10 @@ pub fn required() -> Answer {
 
 /// Answers an upgrade request; with 101 if all goes well, and then a socket's task is at work.
 pub async fn accept(engine: &Arc<Engine>, place: &Place, mut request: Request<Incoming>, peer: Peer) -> Answer {
+    if engine.is_draining() {
+        let text = "The gateway is stopping; connect again to reach another";
+        return answer::error(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException", answer::message(text));
+    }
     if let Err(answer) = check(&request) {
         return *answer;
     }
@@ -121,6 +125,10 @@ impl Handover {
             Err(refusal) => return Err(Box::new(refused(gateway_responses::handshake(&refusal)))),
         };
         engine.opened(&stage, &connection);
+        if engine.is_draining() {
+            // The drain may have looked for sockets before this one opened.
+            connection.outbox.close(Close::GOING_AWAY, When::AfterReplies);
+        }
         let tasks = engine.tasks.clone();
         // A task of its own, so that nothing of the handshake is kept for the life of the socket.
         tasks.spawn(async move {
