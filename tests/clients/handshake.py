@@ -315,6 +315,19 @@ def test_a_strangers_host_is_not_where_backends_push_to(gateway, backend, host):
     assert backend.next("/connect").header("X-Livegate-Callback-Url").startswith(gateway.http_url)
 
 
+@pytest.mark.parametrize("host", ["[2001:db8::1]/.example.com", "evil/.example.com", "u@.example.com", "a.example.com:99999"])
+def test_what_is_no_host_is_refused_whatever_domain_it_ends_in(livegate, host):
+    gateway = livegate(api={"domains": ["*.example.com"]})
+    assert gateway.knock(headers=[("Host", host)]).status == 400
+    assert gateway.knock(headers=[("Host", "a.example.com")]).status == 101
+
+
+@pytest.mark.parametrize("name", ["X-Livegate-Connection-Id", "X_Livegate_Connection_Id", "X_Forwarded_For"])
+def test_a_forged_header_reaches_no_backend_in_either_spelling(gateway, backend, name):
+    gateway.open(headers=[(name, "forged")])
+    assert "forged" not in str(backend.next("/connect").headers)
+
+
 def test_the_callback_url_works_as_it_is(livegate, backend):
     gateway = livegate(routes={"$connect": backend.at("/connect")})
     with gateway.connect() as client:

@@ -1,14 +1,17 @@
 """What operators do: the commands, health and metrics, reload and drain (ROUTES.md section 1)."""
 
 import json
+import os
 import re
 import signal
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from backend import Answer
 from wire import CLOSE, TEXT, frame
-from world import chat, eventually, mock, run, two_way
+from world import LIVEGATE, chat, eventually, http_request, mock, run, two_way
 
 GOOD = chat(routes={"send": "http://127.0.0.1:3000/send"})
 BAD = '''
@@ -196,6 +199,36 @@ def test_a_changed_file_is_noticed(livegate):
         eventually(lambda: client.asks(action="say") == "new")
 
 
+def test_a_changed_file_is_noticed_beside_a_busy_one(livegate):
+    gateway = livegate(routes={"say": mock("old")})
+    busy = gateway.folder / "busy.log"
+    with gateway.connect() as client:
+        gateway.write(chat(routes={"say": mock("new")}))
+        eventually(lambda: busy.write_text("line") and client.asks(action="say") == "new")
+
+
+def test_an_edit_right_after_the_start_is_noticed(livegate):
+    gateway = livegate(routes={"say": mock("old")})
+    gateway.write(chat(routes={"say": mock("new")}))
+    with gateway.connect() as client:
+        eventually(lambda: client.asks(action="say") == "new")
+
+
+def test_a_reader_that_left_does_not_end_the_gateway(livegate, tmp_path):
+    config = tmp_path / "piped.toml"
+    config.write_text(chat(routes={"say": mock("old")}))
+    reader, writer = os.pipe()
+    process = subprocess.Popen([LIVEGATE, "serve", "--config", str(config)], stdout=writer, stderr=writer)
+    os.close(writer)
+    with open(reader) as lines:
+        admin = next(line for line in lines if line.startswith("admin listening on")).split()[-1]
+    config.write_text(chat(routes={"say": mock("new")}))
+    counted = 'livegate_reloads_total{outcome="ok"} 1'
+    eventually(lambda: counted in http_request(admin, "GET", "/metrics").body.decode())
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 0
+
+
 def test_a_file_written_in_place_is_noticed(livegate):
     gateway = livegate(routes={"say": mock("old")})
     with gateway.connect() as client:
@@ -329,6 +362,31 @@ def test_what_a_drain_cannot_deliver_is_logged_as_lost(livegate, dead_backend):
         assert client.closed()[0] == 1001
     assert gateway.exit_code() == 0
     assert re.search("lost|given up|gave up", gateway.logs())
+
+
+def test_a_handshake_that_ends_during_a_drain_is_told_to_go(livegate, backend):
+    routes = {"$connect": backend.at("/connect"), "$disconnect": backend.at("/disconnect")}
+    gateway = livegate(routes=routes, gateway={"drain_timeout": "20s"})
+    with ThreadPoolExecutor() as pool, backend.holding("/connect") as hold:
+        knocking = pool.submit(gateway.open)
+        backend.next("/connect")
+        gateway.signal(signal.SIGTERM)
+        eventually(lambda: gateway.admin("/readyz").status == 503)
+        hold.release()
+        assert knocking.result().frame().close[0] == 1001
+    assert backend.next("/disconnect").header("X-Livegate-Disconnect-Code") == "1001"
+    assert gateway.exit_code() == 0
+
+
+def test_a_client_that_ignores_the_close_of_a_drain_loses_no_disconnect(livegate, backend):
+    routes = {"send": two_way(backend.at("/send")), "$disconnect": backend.at("/disconnect")}
+    gateway = livegate(routes=routes, gateway={"drain_timeout": "1s"})
+    wire = gateway.open()
+    with backend.holding("/send"):
+        wire.send(frame(TEXT, b'{"action":"send"}'))
+        backend.next("/send")
+        assert gateway.terminate() == 0
+    assert backend.seen("/disconnect") or re.search("lost", gateway.logs())
 
 
 def test_a_second_signal_ends_it_at_once(livegate, backend):
