@@ -1,9 +1,11 @@
 //! WebSocket clients: `upgrade.rs` settles the handshake, `socket.rs` is the one task that owns a
-//! socket, `farewell.rs` closes it so that the Close arrives, `buffers.rs` keeps an idle one small, and
-//! `sweeper.rs` holds all of them to their deadlines without a timer for each.
+//! socket, `in_flight.rs` has its messages answered, `farewell.rs` closes it so that the Close
+//! arrives, `buffers.rs` keeps an idle one small, and `sweeper.rs` holds all of them to their deadlines
+//! without a timer for each.
 
 mod buffers;
 mod farewell;
+mod in_flight;
 pub mod socket;
 pub mod sweeper;
 pub mod upgrade;

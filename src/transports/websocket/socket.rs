@@ -5,7 +5,6 @@
 //! pushes back on the client. Backends are called in tasks of their own, so pings are answered and a
 //! close is noticed while they take their time. There is no timer here: the sweeper keeps the deadlines.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,8 +21,9 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::buffers::{self, Buffered, Codec};
 use super::farewell;
+use super::in_flight::{InFlight, Line};
 use crate::api::stage::{Ordering, Stage};
-use crate::connections::{Connection, Outgoing, When};
+use crate::connections::{Connection, When};
 use crate::engine::Engine;
 use crate::model::call::Incoming;
 use crate::model::clock::Tick;
@@ -332,19 +332,8 @@ impl Socket {
     fn start(&mut self, message: Incoming) {
         let in_flight = InFlight::new(&self.engine, &self.connection, &self.stage, message);
         match self.stage.limits.ordering {
-            Ordering::None => {
-                // Boxed, or the runtime moves the whole state of a backend call several times.
-                self.engine.tasks.spawn(Box::pin(in_flight.answer()));
-            }
-            Ordering::Connection => {
-                let line = self.line.get_or_insert_default().clone();
-                let mut ahead = line.lock();
-                ahead.waiting.push_back(in_flight);
-                if !std::mem::replace(&mut ahead.moving, true) {
-                    drop(ahead);
-                    self.engine.tasks.spawn(Line::move_up(line));
-                }
-            }
+            Ordering::None => in_flight.start(),
+            Ordering::Connection => in_flight.start_in(self.line.get_or_insert_default()),
         }
     }
 
@@ -394,74 +383,5 @@ fn ended_by(error: tungstenite::Error) -> Ended {
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ended::Lost,
         Error::Protocol(_) => Ended::ByError(Close::PROTOCOL),
         _ => Ended::Lost,
-    }
-}
-
-/// The messages of one connection in the order they came, answered one by one.
-#[derive(Default)]
-struct Line {
-    waiting: VecDeque<InFlight>,
-    moving: bool,
-}
-
-impl Line {
-    async fn move_up(line: Arc<Mutex<Line>>) {
-        while let Some(message) = Self::next(&line) {
-            // In a task of its own: should it panic, those behind it still have their turn.
-            let tasks = message.engine.tasks.clone();
-            let _ = tasks.spawn(Box::pin(message.answer())).await;
-        }
-    }
-
-    fn next(line: &Mutex<Line>) -> Option<InFlight> {
-        let mut line = line.lock();
-        let next = line.waiting.pop_front();
-        line.moving = next.is_some();
-        if next.is_none() {
-            line.waiting = VecDeque::new();
-        }
-        next
-    }
-}
-
-/// One message being answered. Dropped in a panic, it answers with the error frame: the client is
-/// not left waiting, and the connection goes on.
-struct InFlight {
-    engine: Arc<Engine>,
-    connection: Arc<Connection>,
-    /// As it was when the message came.
-    stage: Arc<Stage>,
-    message: Incoming,
-    answered: bool,
-}
-
-impl InFlight {
-    fn new(engine: &Arc<Engine>, connection: &Arc<Connection>, stage: &Arc<Stage>, message: Incoming) -> Self {
-        let (engine, connection, stage) = (engine.clone(), connection.clone(), stage.clone());
-        Self { engine, connection, stage, message, answered: false }
-    }
-
-    async fn answer(mut self) {
-        let reply = self.engine.message(&self.stage, &self.connection.client, &self.message).await;
-        self.answered = true;
-        self.reply(reply);
-    }
-
-    fn reply(&self, reply: Option<Outgoing>) {
-        let Some(reply) = reply else { return };
-        let length = reply.body.len();
-        // A client that has left needs no answer.
-        if self.connection.outbox.reply(reply, &self.stage.limits.outbox(), Tick::now()).is_ok() {
-            self.stage.metrics.outbox_bytes.increment(length as f64);
-        }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        if !self.answered {
-            self.reply(Some(self.engine.message_panicked(&self.stage, &self.connection.client, self.message.id)));
-        }
-        self.connection.message_answered();
     }
 }
