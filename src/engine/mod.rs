@@ -219,7 +219,10 @@ impl Engine {
         loop {
             // As it is now: a reload may have corrected what made the last attempt fail.
             stage = self.stage_of(client).unwrap_or(stage);
-            let Some(route) = &stage.routes.disconnect else { return };
+            let Some(route) = &stage.routes.disconnect else {
+                record::disconnect_lost(&stage.metrics, client, "a reload removed the route");
+                return;
+            };
             let attempt = async {
                 let _turn = stage.disconnect_turns.acquire().await.expect("the semaphore is never closed");
                 began.get_or_insert_with(Tick::now);
