@@ -23,7 +23,7 @@ use crate::api::routes::Route;
 use crate::api::stage::Stage;
 use crate::connections::{Connection, Connections, Outgoing};
 use crate::expressions::scope::Scope;
-use crate::model::call::{Call, Event, Handshake, Incoming, Reply};
+use crate::model::call::{Call, ConnectionEvent, Event, Handshake, Happening, Incoming, Reply, Subject};
 use crate::model::client::Client;
 use crate::model::clock::{Tick, Timestamp};
 use crate::model::close::Close;
@@ -143,8 +143,9 @@ impl Engine {
     /// `$connect`: nothing goes to the client before this has ended.
     pub async fn connect(&self, stage: &Stage, client: &Client, handshake: &Handshake) -> Result<Opening, Refusal> {
         let Some(route) = &stage.routes.connect else { return Ok(Opening::Accepted(None)) };
-        let call = call(Event::Connect(handshake), client, &route.key);
-        let outcome = self.integrate(stage, route, &call, Keep::Beginning(limits::REFUSAL_BODY)).await;
+        let happening = Happening { client, event: ConnectionEvent::Connect(handshake) };
+        let call = call(happening, &route.key);
+        let outcome = self.integrate(stage, route, happening, &call, Keep::Beginning(limits::REFUSAL_BODY)).await;
         match &outcome {
             Ok(reply) if reply.status.is_success() => {}
             Ok(_) => stage.metrics.connects_refused.increment(1),
@@ -166,15 +167,16 @@ impl Engine {
         let Some(route) = stage.routes.select(message) else {
             let refusal = Kind::Forbidden.because("no route for the message, and no $default");
             let request_id = Id::random();
-            record::refused(&stage.metrics, client, "-", request_id, &refusal);
+            record::refused(&stage.metrics, of_no_route(client, request_id), &refusal);
             return Some(gateway_responses::frame(&refusal, client.id, request_id, message.id));
         };
-        let call = call(Event::Message(message), client, &route.key);
+        let happening = Happening { client, event: ConnectionEvent::Message(message) };
+        let call = call(happening, &route.key);
         let keep = if route.two_way { Keep::Whole(stage.limits.max_message) } else { Keep::Nothing };
-        let outcome = self.integrate(stage, route, &call, keep).await;
+        let outcome = self.integrate(stage, route, happening, &call, keep).await;
         let outcome = match outcome {
             Ok(reply) if route.two_way => outgoing(reply, stage).inspect_err(|refusal| {
-                record::refused(&stage.metrics, client, &route.key, call.request_id, refusal);
+                record::refused(&stage.metrics, call.subject(), refusal);
             }),
             Ok(_) => Ok(None),
             Err(refusal) => Err(refusal),
@@ -187,7 +189,7 @@ impl Engine {
     pub fn message_panicked(&self, stage: &Stage, client: &Client, message: Id) -> Outgoing {
         let refusal = Kind::Internal.because("a step panicked");
         let request_id = Id::random();
-        record::refused(&stage.metrics, client, "-", request_id, &refusal);
+        record::refused(&stage.metrics, of_no_route(client, request_id), &refusal);
         gateway_responses::frame(&refusal, client.id, request_id, message)
     }
 
@@ -213,7 +215,8 @@ impl Engine {
     }
 
     async fn disconnect(&self, mut stage: Arc<Stage>, client: &Client, close: &Close) {
-        let call = call(Event::Disconnect(close), client, "$disconnect");
+        let happening = Happening { client, event: ConnectionEvent::Disconnect(close) };
+        let call = call(happening, "$disconnect");
         let mut began = None;
         let mut pause = Duration::from_millis(100);
         loop {
@@ -226,7 +229,7 @@ impl Engine {
             let attempt = async {
                 let _turn = stage.disconnect_turns.acquire().await.expect("the semaphore is never closed");
                 began.get_or_insert_with(Tick::now);
-                self.integrate(&stage, route, &call, Keep::Nothing).await
+                self.integrate(&stage, route, happening, &call, Keep::Nothing).await
             };
             let error = tokio::select! {
                 outcome = attempt => match outcome {
@@ -253,17 +256,28 @@ impl Engine {
     }
 
     /// The tail that all calls share: ask the backend, write down how it went.
-    async fn integrate(&self, stage: &Stage, route: &Route, call: &Call<'_>, keep: Keep) -> Result<Reply, Refusal> {
+    async fn integrate(
+        &self,
+        stage: &Stage,
+        route: &Route,
+        happening: Happening<'_>,
+        call: &Call<'_>,
+        keep: Keep,
+    ) -> Result<Reply, Refusal> {
         let began = route.integration.has_backend().then(Instant::now);
         let mapped = route.parameters.apply(&Scope { call, stage_variables: &stage.variables });
-        let outcome = route.integration.send(call, &stage.variables, mapped, &self.backends, keep).await;
+        let outcome = route.integration.send(call, happening, &stage.variables, mapped, &self.backends, keep).await;
         record::integration(&stage.metrics, call, began, &outcome);
         outcome
     }
 }
 
-fn call<'a>(event: Event<'a>, client: &'a Client, route_key: &'a str) -> Call<'a> {
-    Call { event, client, route_key, request_id: Id::random(), at: Timestamp::now() }
+fn call<'a>(happening: Happening<'a>, route_key: &'a str) -> Call<'a> {
+    Call { event: Event::Connection(happening), route_key, request_id: Id::random(), at: Timestamp::now() }
+}
+
+fn of_no_route(client: &Client, request_id: Id) -> Subject<'_> {
+    Subject { stage: &client.stage, connection: Some(client.id), route_key: "-", request_id }
 }
 
 fn opening(reply: Reply) -> Result<Opening, Refusal> {

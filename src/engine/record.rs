@@ -3,11 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::model::call::{Call, Reply};
+use crate::model::call::{Call, Reply, Subject};
 use crate::model::client::Client;
 use crate::model::clock::Tick;
 use crate::model::close::Close;
-use crate::model::id::Id;
 use crate::model::refusal::{Fault, Kind, Refusal};
 use crate::telemetry::metrics::StageMetrics;
 
@@ -41,17 +40,17 @@ pub fn integration(metrics: &StageMetrics, call: &Call<'_>, began: Option<Instan
         Ok(reply) if reply.status.is_client_error() || reply.status.is_server_error() => {
             metrics.integration_errors.increment(1);
             tracing::debug!(
-                connection_id = %call.client.id, route_key = call.route_key, request_id = %call.request_id,
+                route_key = call.route_key, request_id = %call.request_id,
                 status = reply.status.as_u16(), "the backend answered with an error"
             );
         }
         Ok(_) => {}
-        Err(refusal) => refused(metrics, call.client, call.route_key, call.request_id, refusal),
+        Err(refusal) => refused(metrics, call.subject(), refusal),
     }
 }
 
 /// A call was refused, or failed.
-pub fn refused(metrics: &StageMetrics, client: &Client, route_key: &str, request_id: Id, refusal: &Refusal) {
+pub fn refused(metrics: &StageMetrics, subject: Subject<'_>, refusal: &Refusal) {
     match refusal.kind {
         Kind::IntegrationUnreachable => metrics.execution_errors.unreachable.increment(1),
         Kind::IntegrationTimeout => metrics.execution_errors.timeout.increment(1),
@@ -59,17 +58,18 @@ pub fn refused(metrics: &StageMetrics, client: &Client, route_key: &str, request
         Kind::Internal => metrics.execution_errors.internal.increment(1),
         Kind::Forbidden | Kind::BadRequestBody => metrics.client_errors.increment(1),
     }
-    let (api, stage) = (&*client.stage.api, &*client.stage.stage);
+    let Subject { stage, connection, route_key, request_id } = subject;
+    let (api, stage, connection_id) = (&*stage.api, &*stage.stage, connection.map(tracing::field::display));
     match refusal.kind.fault() {
         Fault::Client => tracing::debug!(
-            api, stage, connection_id = %client.id, route_key, %request_id, "refused a call: {refusal}"
+            api, stage, connection_id, route_key, %request_id, "refused a call: {refusal}"
         ),
         Fault::Backend | Fault::Gateway => match FAILURES.is_worth_a_line(Tick::now()) {
             Some(unsaid) => tracing::warn!(
-                api, stage, connection_id = %client.id, route_key, %request_id, unsaid, "a call failed: {refusal}"
+                api, stage, connection_id, route_key, %request_id, unsaid, "a call failed: {refusal}"
             ),
             None => tracing::debug!(
-                api, stage, connection_id = %client.id, route_key, %request_id, "a call failed: {refusal}"
+                api, stage, connection_id, route_key, %request_id, "a call failed: {refusal}"
             ),
         },
     }

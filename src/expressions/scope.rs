@@ -1,11 +1,15 @@
-//! What a call offers to expressions: its body, its context, its stage variables, its handshake.
+//! What a call offers to expressions: its body, its context, its stage variables, its handshake or request.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use http::HeaderMap;
+use percent_encoding::percent_decode_str;
+
 use super::variables::Source;
-use crate::model::call::{Call, Event};
+use crate::model::call::{Call, ConnectionEvent, Event, Happening};
 use crate::model::headers;
+use crate::model::request::{ClientCertificate, HttpRequest};
 
 pub type StageVariables = BTreeMap<String, String>;
 
@@ -15,44 +19,57 @@ pub struct Scope<'a> {
     pub stage_variables: &'a StageVariables,
 }
 
+impl Scope<'_> {
+    fn request(&self) -> Option<&HttpRequest> {
+        match self.call.event {
+            Event::Request(request) => Some(request),
+            Event::Connection(_) => None,
+        }
+    }
+
+    /// What the client sent with its request; on a connection only the handshake has this.
+    fn client_headers(&self) -> Option<&HeaderMap> {
+        match self.call.event {
+            Event::Request(request) => Some(&request.head.headers),
+            Event::Connection(Happening { event: ConnectionEvent::Connect(handshake), .. }) => Some(&handshake.headers),
+            Event::Connection(_) => None,
+        }
+    }
+
+    fn client_query(&self) -> &str {
+        let query = match self.call.event {
+            Event::Request(request) => request.query(),
+            Event::Connection(Happening { event: ConnectionEvent::Connect(handshake), .. }) => {
+                handshake.query.as_deref()
+            }
+            Event::Connection(_) => None,
+        };
+        query.unwrap_or_default()
+    }
+}
+
 impl Source for Scope<'_> {
     fn body(&self) -> &str {
         match self.call.event {
-            Event::Message(message) => message.text(),
-            _ => "",
+            Event::Request(request) => std::str::from_utf8(&request.body).unwrap_or_default(),
+            Event::Connection(Happening { event: ConnectionEvent::Message(message), .. }) => message.text(),
+            Event::Connection(_) => "",
         }
     }
 
     fn context(&self, name: &str) -> Option<Cow<'_, str>> {
-        let Call { client, event, .. } = self.call;
         let text = |text: String| Some(Cow::Owned(text));
         match name {
-            "connectionId" => text(client.id.to_string()),
-            "connectedAt" => text(client.connected_at.0.to_string()),
-            "domainName" => Some(Cow::Borrowed(&client.domain_name)),
-            "apiId" => Some(Cow::Borrowed(&client.stage.api)),
-            "stage" => Some(Cow::Borrowed(&client.stage.stage)),
+            "apiId" => Some(Cow::Borrowed(&self.call.stage().api)),
+            "stage" => Some(Cow::Borrowed(&self.call.stage().stage)),
             "routeKey" => Some(Cow::Borrowed(self.call.route_key)),
-            "eventType" => Some(Cow::Borrowed(self.call.event_type())),
-            "messageDirection" => Some(Cow::Borrowed("IN")),
             "requestId" | "extendedRequestId" => text(self.call.request_id.to_string()),
             "requestTime" => text(self.call.at.clf()),
             "requestTimeEpoch" => text(self.call.at.0.to_string()),
-            "identity.sourceIp" => text(client.source_ip.to_string()),
-            "identity.userAgent" => client.user_agent.as_deref().map(Cow::Borrowed),
-            "messageId" => match event {
-                Event::Message(message) => text(message.id.to_string()),
-                _ => None,
+            _ => match self.call.event {
+                Event::Connection(happening) => of_connection(happening, name),
+                Event::Request(request) => of_request(request, name),
             },
-            "disconnectStatusCode" => match event {
-                Event::Disconnect(close) => text(close.code.to_string()),
-                _ => None,
-            },
-            "disconnectReason" => match event {
-                Event::Disconnect(close) => Some(Cow::Borrowed(&close.reason)),
-                _ => None,
-            },
-            _ => None,
         }
     }
 
@@ -61,27 +78,75 @@ impl Source for Scope<'_> {
     }
 
     fn header(&self, name: &str) -> Option<Cow<'_, str>> {
-        match self.call.event {
-            Event::Connect(handshake) => headers::last(&handshake.headers, name),
-            _ => None,
+        match self.request() {
+            Some(request) => headers::joined(&request.head.headers, name),
+            None => headers::last(self.client_headers()?, name),
         }
     }
 
     fn headers(&self, name: &str) -> Vec<Cow<'_, str>> {
-        match self.call.event {
-            Event::Connect(handshake) => handshake.headers.get_all(name).iter().map(headers::text).collect(),
-            _ => Vec::new(),
-        }
+        self.client_headers().map_or(Vec::new(), |headers| headers.get_all(name).iter().map(headers::text).collect())
     }
 
     fn query(&self, name: &str) -> Option<Cow<'_, str>> {
-        self.queries(name).pop()
+        let mut all = self.queries(name);
+        match self.request() {
+            Some(_) if all.len() > 1 => Some(Cow::Owned(all.join(","))),
+            _ => all.pop(),
+        }
     }
 
     fn queries(&self, name: &str) -> Vec<Cow<'_, str>> {
-        let Event::Connect(handshake) = self.call.event else { return Vec::new() };
-        let query = handshake.query.as_deref().unwrap_or_default();
-        let pairs = form_urlencoded::parse(query.as_bytes());
+        let pairs = form_urlencoded::parse(self.client_query().as_bytes());
         pairs.filter(|(key, _)| key == name).map(|(_, value)| value).collect()
+    }
+
+    fn path(&self) -> Option<&str> {
+        self.request().map(HttpRequest::route_path)
+    }
+
+    fn path_parameter(&self, name: &str) -> Option<Cow<'_, str>> {
+        let value = self.request()?.path_parameter(name)?;
+        Some(percent_decode_str(value).decode_utf8_lossy())
+    }
+}
+
+fn of_connection<'a>(happening: Happening<'a>, name: &str) -> Option<Cow<'a, str>> {
+    let Happening { client, event } = happening;
+    let text = |text: String| Some(Cow::Owned(text));
+    match (name, event) {
+        ("connectionId", _) => text(client.id.to_string()),
+        ("connectedAt", _) => text(client.connected_at.0.to_string()),
+        ("domainName", _) => Some(Cow::Borrowed(&client.domain_name)),
+        ("eventType", _) => Some(Cow::Borrowed(event.name())),
+        ("messageDirection", _) => Some(Cow::Borrowed("IN")),
+        ("identity.sourceIp", _) => text(client.source_ip.to_string()),
+        ("identity.userAgent", _) => client.user_agent.as_deref().map(Cow::Borrowed),
+        ("messageId", ConnectionEvent::Message(message)) => text(message.id.to_string()),
+        ("disconnectStatusCode", ConnectionEvent::Disconnect(close)) => text(close.code.to_string()),
+        ("disconnectReason", ConnectionEvent::Disconnect(close)) => Some(Cow::Borrowed(&close.reason)),
+        _ => None,
+    }
+}
+
+fn of_request<'a>(request: &'a HttpRequest, name: &str) -> Option<Cow<'a, str>> {
+    let certificate = request.client_certificate.as_deref();
+    let of_certificate = |value: fn(&ClientCertificate) -> &str| certificate.map(value).map(Cow::Borrowed);
+    match name {
+        "httpMethod" => Some(Cow::Borrowed(request.head.method.as_str())),
+        "path" => Some(Cow::Borrowed(request.event_path())),
+        // AWS says this whatever the client spoke.
+        "protocol" => Some(Cow::Borrowed("HTTP/1.1")),
+        "domainName" => Some(Cow::Borrowed(&request.domain_name)),
+        "domainPrefix" => Some(Cow::Borrowed(request.domain_prefix())),
+        "identity.sourceIp" => Some(Cow::Owned(request.source_ip.to_string())),
+        "identity.userAgent" => headers::last(&request.head.headers, "user-agent"),
+        "identity.clientCert.clientCertPem" => of_certificate(|certificate| &certificate.pem),
+        "identity.clientCert.subjectDN" => of_certificate(|certificate| &certificate.subject_dn),
+        "identity.clientCert.issuerDN" => of_certificate(|certificate| &certificate.issuer_dn),
+        "identity.clientCert.serialNumber" => of_certificate(|certificate| &certificate.serial_number),
+        "identity.clientCert.validity.notBefore" => of_certificate(|certificate| &certificate.not_before),
+        "identity.clientCert.validity.notAfter" => of_certificate(|certificate| &certificate.not_after),
+        _ => None,
     }
 }

@@ -42,6 +42,26 @@ pub trait Source {
     fn queries(&self, _name: &str) -> Vec<Cow<'_, str>> {
         Vec::new()
     }
+
+    /// The path that routes match, as it was on the wire.
+    fn path(&self) -> Option<&str> {
+        None
+    }
+
+    /// What `{name}` of the route stands for, decoded.
+    fn path_parameter(&self, _name: &str) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    /// All values of the answer's header of this name, joined by `,`.
+    fn response_header(&self, _name: &str) -> Option<Cow<'_, str>> {
+        None
+    }
+
+    /// The answer's whole body.
+    fn response_body(&self) -> &str {
+        ""
+    }
 }
 
 /// Which kinds of variable a key of the file allows.

@@ -3,21 +3,37 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
-use super::client::Client;
+use super::client::{Client, StageKey};
 use super::clock::Timestamp;
 use super::close::Close;
-use super::id::Id;
+use super::id::{ConnectionId, Id};
+use super::request::HttpRequest;
 
-/// What happens on a connection, as the engine and its steps see it.
+/// One thing asked, as the engine and its steps see it.
 pub struct Call<'a> {
     pub event: Event<'a>,
-    pub client: &'a Client,
     pub route_key: &'a str,
     pub request_id: Id,
     pub at: Timestamp,
 }
 
+#[derive(Clone, Copy)]
 pub enum Event<'a> {
+    /// Something happened on a client's connection.
+    Connection(Happening<'a>),
+    /// An HTTP request came.
+    Request(&'a HttpRequest),
+}
+
+/// What happened on a client's connection.
+#[derive(Clone, Copy)]
+pub struct Happening<'a> {
+    pub client: &'a Client,
+    pub event: ConnectionEvent<'a>,
+}
+
+#[derive(Clone, Copy)]
+pub enum ConnectionEvent<'a> {
     Connect(&'a Handshake),
     Message(&'a Incoming),
     Disconnect(&'a Close),
@@ -46,19 +62,46 @@ impl Incoming {
     }
 }
 
-impl Call<'_> {
-    pub fn event_type(&self) -> &'static str {
+impl<'a> Call<'a> {
+    pub fn subject(&self) -> Subject<'a> {
+        let connection = match self.event {
+            Event::Connection(happening) => Some(happening.client.id),
+            Event::Request(_) => None,
+        };
+        Subject { stage: self.stage(), connection, route_key: self.route_key, request_id: self.request_id }
+    }
+
+    pub fn stage(&self) -> &'a StageKey {
         match self.event {
-            Event::Connect(_) => "CONNECT",
-            Event::Message(_) => "MESSAGE",
-            Event::Disconnect(_) => "DISCONNECT",
+            Event::Connection(happening) => &happening.client.stage,
+            Event::Request(request) => &request.stage,
+        }
+    }
+}
+
+/// What a log line says about a call.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    pub stage: &'a StageKey,
+    pub connection: Option<ConnectionId>,
+    pub route_key: &'a str,
+    pub request_id: Id,
+}
+
+impl ConnectionEvent<'_> {
+    /// AWS's word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ConnectionEvent::Connect(_) => "CONNECT",
+            ConnectionEvent::Message(_) => "MESSAGE",
+            ConnectionEvent::Disconnect(_) => "DISCONNECT",
         }
     }
 
     /// The message's bytes; empty on `$connect` and `$disconnect`.
     pub fn body(&self) -> Bytes {
-        match self.event {
-            Event::Message(message) => message.body.clone(),
+        match self {
+            ConnectionEvent::Message(message) => message.body.clone(),
             _ => Bytes::new(),
         }
     }
@@ -74,17 +117,17 @@ pub struct Mapped {
     pub path: Vec<(String, String)>,
 }
 
-/// What a backend, or a mock, answered.
+/// What a backend, or a mock, answered: to a message as a whole, to a request perhaps still flowing.
 #[derive(Debug)]
-pub struct Reply {
+pub struct Reply<B = Bytes> {
     pub status: StatusCode,
     pub headers: HeaderMap,
     /// Empty also when a proxy answer had no `body` at all.
-    pub body: Bytes,
+    pub body: B,
 }
 
-impl Reply {
-    pub fn new(status: StatusCode, body: impl Into<Bytes>) -> Self {
+impl<B> Reply<B> {
+    pub fn new(status: StatusCode, body: impl Into<B>) -> Self {
         Self { status, headers: HeaderMap::new(), body: body.into() }
     }
 

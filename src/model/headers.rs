@@ -85,6 +85,13 @@ pub fn last<'h>(headers: &'h HeaderMap, name: &str) -> Option<std::borrow::Cow<'
     headers.get_all(name).iter().next_back().map(text)
 }
 
+/// All values of a header joined by `,`, as HTTP APIs show them.
+pub fn joined<'h>(headers: &'h HeaderMap, name: &str) -> Option<std::borrow::Cow<'h, str>> {
+    let mut values = headers.get_all(name).iter().map(text);
+    let first = values.next()?;
+    Some(values.fold(first, |all, value| std::borrow::Cow::Owned(format!("{all},{value}"))))
+}
+
 /// A header value as text; bytes that are not UTF-8 are replaced.
 pub fn text(value: &HeaderValue) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(value.as_bytes())

@@ -1,6 +1,7 @@
 //! The words of the domain: plain data, no I/O, no async.
 
 pub mod answer;
+pub mod body;
 pub mod call;
 pub mod client;
 pub mod clock;
@@ -10,4 +11,5 @@ pub mod id;
 pub mod limits;
 pub mod problem;
 pub mod refusal;
+pub mod request;
 pub mod settings;

@@ -11,7 +11,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use crate::expressions::scope::StageVariables;
-use crate::model::call::{Call, Event, Handshake, Reply};
+use crate::model::call::{Call, ConnectionEvent, Handshake, Happening, Reply};
+use crate::model::client::Client;
 use crate::model::close::Close;
 use crate::model::headers::{self, title_case};
 
@@ -88,20 +89,26 @@ impl PartialOrd for Spelling {
 }
 
 /// The event as JSON.
-pub fn write(call: &Call<'_>, stage_variables: &StageVariables, trace_id: &HeaderValue) -> Bytes {
+pub fn write(
+    call: &Call<'_>,
+    happening: Happening<'_>,
+    stage_variables: &StageVariables,
+    trace_id: &HeaderValue,
+) -> Bytes {
+    let client = happening.client;
     let mut event = Proxied {
         headers: None,
         multi_value_headers: None,
         query_string_parameters: None,
         multi_value_query_string_parameters: None,
         stage_variables: (!stage_variables.is_empty()).then_some(stage_variables),
-        request_context: request_context(call),
+        request_context: request_context(call, happening),
         body: None,
         is_base64_encoded: false,
     };
-    match call.event {
-        Event::Connect(handshake) => {
-            let (single, multi) = connect_headers(handshake, call, trace_id);
+    match happening.event {
+        ConnectionEvent::Connect(handshake) => {
+            let (single, multi) = connect_headers(handshake, client, trace_id);
             (event.headers, event.multi_value_headers) = (Some(single), Some(multi));
             if let Some(query) = handshake.query.as_deref().filter(|query| !query.is_empty()) {
                 let (single, multi) = query_parameters(query);
@@ -109,12 +116,12 @@ pub fn write(call: &Call<'_>, stage_variables: &StageVariables, trace_id: &Heade
                 event.multi_value_query_string_parameters = Some(multi);
             }
         }
-        Event::Message(message) => {
+        ConnectionEvent::Message(message) => {
             event.is_base64_encoded = message.binary;
             event.body = Some(if message.binary { STANDARD.encode(&message.body) } else { message.text().to_owned() });
         }
-        Event::Disconnect(close) => {
-            let (single, multi) = disconnect_headers(call);
+        ConnectionEvent::Disconnect(close) => {
+            let (single, multi) = disconnect_headers(client);
             (event.headers, event.multi_value_headers) = (Some(single), Some(multi));
             let context = &mut event.request_context;
             (context.disconnect_status_code, context.disconnect_reason) = (Some(close.code), Some(reason(close)));
@@ -127,17 +134,17 @@ fn reason(close: &Close) -> &str {
     &close.reason
 }
 
-fn request_context<'a>(call: &'a Call<'_>) -> RequestContext<'a> {
-    let client = call.client;
+fn request_context<'a>(call: &'a Call<'_>, happening: Happening<'a>) -> RequestContext<'a> {
+    let client = happening.client;
     let request_id = call.request_id.to_string();
     RequestContext {
         route_key: call.route_key,
-        message_id: match call.event {
-            Event::Message(message) => Some(message.id.to_string()),
+        message_id: match happening.event {
+            ConnectionEvent::Message(message) => Some(message.id.to_string()),
             _ => None,
         },
         disconnect_status_code: None,
-        event_type: call.event_type(),
+        event_type: happening.event.name(),
         extended_request_id: request_id.clone(),
         request_time: call.at.clf(),
         message_direction: "IN",
@@ -153,7 +160,7 @@ fn request_context<'a>(call: &'a Call<'_>) -> RequestContext<'a> {
     }
 }
 
-fn connect_headers(handshake: &Handshake, call: &Call<'_>, trace_id: &HeaderValue) -> (Single, Multi) {
+fn connect_headers(handshake: &Handshake, client: &Client, trace_id: &HeaderValue) -> (Single, Multi) {
     let mut multi = Multi::new();
     for (name, value) in &handshake.headers {
         let dropped = matches!(name.as_str(), "connection" | "upgrade" | "content-length" | "host")
@@ -165,17 +172,17 @@ fn connect_headers(handshake: &Handshake, call: &Call<'_>, trace_id: &HeaderValu
         }
     }
     let mut add = |name: &str, value: String| multi.insert(Spelling(name.to_owned()), vec![value]);
-    add("Host", call.client.domain_name.to_string());
+    add("Host", client.domain_name.to_string());
     add("X-Amzn-Trace-Id", headers::text(trace_id).into_owned());
-    add("X-Forwarded-For", call.client.source_ip.to_string());
+    add("X-Forwarded-For", client.source_ip.to_string());
     add("X-Forwarded-Port", handshake.port.to_string());
     add("X-Forwarded-Proto", handshake.scheme.to_owned());
     (last_of_each(&multi), multi)
 }
 
 /// AWS sends exactly these four, three of them empty.
-fn disconnect_headers(call: &Call<'_>) -> (Single, Multi) {
-    let host = call.client.domain_name.to_string();
+fn disconnect_headers(client: &Client) -> (Single, Multi) {
+    let host = client.domain_name.to_string();
     let pairs = [
         ("Host", host),
         ("x-api-key", String::new()),

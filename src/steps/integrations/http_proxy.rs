@@ -14,7 +14,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::event;
 use crate::expressions::scope::StageVariables;
-use crate::model::call::{Call, Event, Handshake, Mapped, Reply};
+use crate::model::call::{Call, ConnectionEvent, Handshake, Happening, Mapped, Reply};
 use crate::model::client::{Client, StageKey};
 use crate::model::clock::Timestamp;
 use crate::model::headers;
@@ -148,12 +148,13 @@ impl HttpProxy {
     pub async fn send(
         &self,
         call: &Call<'_>,
+        happening: Happening<'_>,
         variables: &StageVariables,
         mapped: Mapped,
         backends: &Backends,
         keep: Keep,
     ) -> Result<Reply, Refusal> {
-        let request = self.request(call, variables, mapped)?;
+        let request = self.request(call, happening, variables, mapped)?;
         // A proxy answer carries its status in the body, so it is read even when nobody waits for it.
         let keep = match self.payload {
             Payload::Raw => keep,
@@ -174,12 +175,13 @@ impl HttpProxy {
     fn request(
         &self,
         call: &Call<'_>,
+        happening: Happening<'_>,
         variables: &StageVariables,
         mapped: Mapped,
     ) -> Result<Request<Full<Bytes>>, Refusal> {
-        let mut headers = self.headers(call);
+        let mut headers = self.headers(call, happening);
         let trace_id = headers.get(X_AMZN_TRACE_ID).cloned().expect("headers() sets it");
-        let uri = self.uri(call, &mapped)?;
+        let uri = self.uri(happening.event, &mapped)?;
         for (name, _) in &mapped.headers {
             headers.remove(name);
         }
@@ -187,8 +189,8 @@ impl HttpProxy {
             headers.append(name, value);
         }
         let body = match self.payload {
-            Payload::Raw => call.body(),
-            Payload::Event => event::write(call, variables, &trace_id),
+            Payload::Raw => happening.event.body(),
+            Payload::Event => event::write(call, happening, variables, &trace_id),
         };
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
@@ -197,10 +199,9 @@ impl HttpProxy {
         Ok(request)
     }
 
-    fn headers(&self, call: &Call<'_>) -> HeaderMap {
-        let client = call.client;
-        let mut headers = match call.event {
-            Event::Connect(handshake) if self.payload == Payload::Raw => {
+    fn headers(&self, call: &Call<'_>, Happening { client, event }: Happening<'_>) -> HeaderMap {
+        let mut headers = match event {
+            ConnectionEvent::Connect(handshake) if self.payload == Payload::Raw => {
                 let mut headers = self.connect_headers(handshake, client);
                 if !headers.contains_key(X_AMZN_TRACE_ID) {
                     headers.insert(X_AMZN_TRACE_ID, trace_id(call.at));
@@ -209,7 +210,8 @@ impl HttpProxy {
             }
             _ => {
                 let mut headers = self.posted.clone();
-                if matches!(call.event, Event::Message(message) if message.binary) && self.payload == Payload::Raw {
+                if matches!(event, ConnectionEvent::Message(message) if message.binary) && self.payload == Payload::Raw
+                {
                     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
                 }
                 headers.insert(X_AMZN_TRACE_ID, trace_id(call.at));
@@ -218,9 +220,9 @@ impl HttpProxy {
         };
         headers.insert(X_LIVEGATE_CONNECTION_ID, client.id_header.clone());
         headers.insert(X_LIVEGATE_CALLBACK_URL, client.callback_url.clone());
-        headers.insert(X_LIVEGATE_EVENT_TYPE, HeaderValue::from_static(call.event_type()));
+        headers.insert(X_LIVEGATE_EVENT_TYPE, HeaderValue::from_static(event.name()));
         headers.insert(X_LIVEGATE_REQUEST_ID, call.request_id.header());
-        if let Event::Disconnect(close) = call.event {
+        if let ConnectionEvent::Disconnect(close) = event {
             headers.insert(X_LIVEGATE_DISCONNECT_CODE, HeaderValue::from(close.code));
             headers.insert(X_LIVEGATE_DISCONNECT_REASON, headers::encoded(&close.reason));
         }
@@ -249,9 +251,9 @@ impl HttpProxy {
         headers
     }
 
-    fn uri(&self, call: &Call<'_>, mapped: &Mapped) -> Result<Uri, Refusal> {
-        let client_query = match call.event {
-            Event::Connect(handshake) => handshake.query.as_deref().filter(|query| !query.is_empty()),
+    fn uri(&self, event: ConnectionEvent<'_>, mapped: &Mapped) -> Result<Uri, Refusal> {
+        let client_query = match event {
+            ConnectionEvent::Connect(handshake) => handshake.query.as_deref().filter(|query| !query.is_empty()),
             _ => None,
         };
         let (path, own_query) = match (&self.target, client_query) {

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::expressions::scope::StageVariables;
-use crate::model::call::{Call, Mapped, Reply};
+use crate::model::call::{Call, Happening, Mapped, Reply};
 use crate::model::problem::Place;
 use crate::model::refusal::Refusal;
 use crate::model::settings::{Node, Reading, Row, Setting, TableReference, Value, choice};
@@ -107,13 +107,14 @@ impl Integration {
     pub async fn send(
         &self,
         call: &Call<'_>,
+        happening: Happening<'_>,
         variables: &StageVariables,
         mapped: Mapped,
         backends: &Backends,
         keep: Keep,
     ) -> Result<Reply, Refusal> {
         match self {
-            Integration::HttpProxy(proxy) => proxy.send(call, variables, mapped, backends, keep).await,
+            Integration::HttpProxy(proxy) => proxy.send(call, happening, variables, mapped, backends, keep).await,
             Integration::Mock(mock) => Ok(mock.answer(call, variables)),
         }
     }
