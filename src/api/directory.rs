@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 
+use super::http_stage::HttpStage;
 use super::stage::Stage;
+use crate::model::client::StageKey;
 
 #[derive(Default)]
 pub struct Directory {
@@ -24,7 +26,7 @@ pub struct Place {
     pub base_path: String,
     /// The stage's own segment, unless it has none: a `$default` stage, or a domain that names its stage.
     pub segment: Option<String>,
-    pub stage: Arc<Stage>,
+    pub served: Served,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,17 +37,43 @@ pub enum Host {
     Any,
 }
 
-/// What a path names.
-pub enum Destination<'d> {
-    /// The stage itself: where clients connect.
-    Stage(&'d Place),
-    /// `{stage}/@connections/{id}`, with the id decoded.
-    Connection(&'d Place, String),
-    /// Somewhere below a stage where nothing is.
-    Below(&'d Place),
-    /// A path of the `@connections` API that names no stage.
-    StrayConnection,
-    Nowhere,
+/// What stands at a place.
+#[derive(Clone)]
+pub enum Served {
+    Sockets(Arc<Stage>),
+    Requests(Arc<HttpStage>),
+}
+
+/// What a host and a path name, by the kinds of API that there are.
+#[derive(Default)]
+pub struct Destination<'d> {
+    /// `{stage}/@connections/{id}` of a WebSocket API, with the id decoded.
+    pub connection: Option<(&'d Place, &'d Arc<Stage>, String)>,
+    /// A WebSocket stage itself: where clients connect.
+    pub socket: Option<(&'d Place, &'d Arc<Stage>)>,
+    /// The stage of an HTTP API that the path leads into.
+    pub requests: Option<(&'d Place, &'d Arc<HttpStage>)>,
+    /// `@connections` stands in the path.
+    pub is_of_connections: bool,
+    /// That is a WebSocket stage's own, with no id behind it or too much.
+    pub is_below_connections: bool,
+    /// Somebody answers to the host.
+    pub is_host_known: bool,
+    /// Somebody who answers to the host speaks HTTP.
+    pub is_host_of_requests: bool,
+}
+
+impl Served {
+    pub fn key(&self) -> &StageKey {
+        match self {
+            Served::Sockets(stage) => &stage.key,
+            Served::Requests(stage) => &stage.key,
+        }
+    }
+
+    pub fn is_of_requests(&self) -> bool {
+        matches!(self, Served::Requests(_))
+    }
 }
 
 impl Host {
@@ -79,8 +107,13 @@ impl Place {
         }
     }
 
+    /// The stage that answers here.
+    pub fn key(&self) -> &StageKey {
+        self.served.key()
+    }
+
     /// What is left of a path behind this place; `None` if it does not lead here.
-    fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
+    pub fn rest<'p>(&self, path: &'p str) -> Option<&'p str> {
         let rest = path.strip_prefix(self.base_path.as_str())?;
         let rest = match &self.segment {
             Some(segment) => {
@@ -111,30 +144,32 @@ impl Directory {
 
     /// `host` is without its port. The path is as it was on the wire; a stage's name never needs escapes.
     pub fn find(&self, host: &str, path: &str) -> Destination<'_> {
-        let mut below = None;
+        let mut found =
+            Destination { is_of_connections: path.split('/').any(is_connections), ..Destination::default() };
         for place in self.places.iter().filter(|place| place.host.matches(host)) {
+            found.is_host_known = true;
+            found.is_host_of_requests |= matches!(place.served, Served::Requests(_));
             let Some(rest) = place.rest(path) else { continue };
-            let mut segments = rest.split('/').filter(|segment| !segment.is_empty());
-            match (segments.next(), segments.next(), segments.next()) {
-                (None, ..) => return Destination::Stage(place),
-                (Some(first), Some(id), None) if is_connections(first) => {
-                    let id = percent_decode_str(id).decode_utf8_lossy().into_owned();
-                    return Destination::Connection(place, id);
+            match &place.served {
+                Served::Requests(stage) => {
+                    found.requests.get_or_insert((place, stage));
                 }
-                _ => below = below.or(Some(place)),
+                Served::Sockets(stage) => {
+                    let mut segments = rest.split('/').filter(|segment| !segment.is_empty());
+                    match (segments.next(), segments.next(), segments.next()) {
+                        (None, ..) => {
+                            found.socket.get_or_insert((place, stage));
+                        }
+                        (Some(first), Some(id), None) if is_connections(first) && found.connection.is_none() => {
+                            let id = percent_decode_str(id).decode_utf8_lossy().into_owned();
+                            found.connection = Some((place, stage, id));
+                        }
+                        (Some(first), ..) => found.is_below_connections |= is_connections(first),
+                    }
+                }
             }
         }
-        if path.split('/').any(is_connections) {
-            // A stage's own `@connections` without an id is no path of the API; any other names no stage.
-            let is_own = |place: &&Place| {
-                place
-                    .rest(path)
-                    .and_then(|rest| rest.split('/').find(|segment| !segment.is_empty()))
-                    .is_some_and(is_connections)
-            };
-            return below.filter(is_own).map_or(Destination::StrayConnection, Destination::Below);
-        }
-        below.map_or(Destination::Nowhere, Destination::Below)
+        found
     }
 }
 

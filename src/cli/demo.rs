@@ -4,6 +4,7 @@
 //! knows nothing of the gateway but its HTTP requests.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -11,7 +12,9 @@ use anyhow::Context as _;
 
 use super::serve::{self, Signals};
 use crate::api;
+use crate::api::files::Files;
 use crate::server::Server;
+use crate::server::systemd::PassedSockets;
 use crate::telemetry::metrics::Metrics;
 
 const ROUTES: &str = include_str!("../../routes.toml");
@@ -30,13 +33,14 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     let backend_address = backend.local_addr()?;
     let routes = routes(free_port(GATEWAY_PORT), free_port(ADMIN_PORT), backend_address.port());
     let metrics = Metrics::default();
-    let (gateway, problems) = api::load(&routes, &|_| None, false, &metrics);
+    let (gateway, problems) = api::load(&routes, &|_| None, false, &Files::new(Path::new(".")), &metrics);
     let mut gateway = gateway.with_context(|| api::report::render("routes.toml", &routes, &problems, false))?;
     // Nobody waits half a minute for a demo to stop.
     gateway.settings.drain_timeout = Duration::from_secs(2);
     let mut signals = Signals::new()?;
-    let server = Server::start(gateway, metrics).await?;
-    let address = server.client_addresses().first().copied().context("the demo has a listener")?;
+    let server = Server::start(gateway, PassedSockets::default(), metrics).await?;
+    let address =
+        server.client_listeners().first().and_then(|at| at.address.tcp()).context("the demo has a listener")?;
     let chat = tokio::spawn(chat::serve(backend, format!("ws://{address}/prod")));
     println!("Livegate's demo is running. Open this in two browser tabs:\n\n  http://{backend_address}/\n");
     tokio::select! {
@@ -71,7 +75,8 @@ mod tests {
             assert!(ROUTES.contains(&format!("127.0.0.1:{port}")), "{port}");
             assert!(!routes.contains(&format!("127.0.0.1:{port}")), "{port}");
         }
-        let (gateway, problems) = api::load(&routes, &|_| None, false, &Metrics::default());
+        let (gateway, problems) =
+            api::load(&routes, &|_| None, false, &Files::new(Path::new(".")), &Metrics::default());
         assert!(gateway.is_some() && problems.is_empty(), "{}", api::report::render("x", &routes, &problems, false));
     }
 }

@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::api::files::{Files, Seen};
 use crate::api::{self, gateway::Gateway};
 use crate::model::problem::Problems;
 use crate::telemetry::log;
@@ -78,13 +79,16 @@ struct Loaded {
     gateway: Option<Gateway>,
     problems: Problems,
     source: String,
+    /// The files that it names.
+    seen: Seen,
 }
 
 fn load(path: &Path, allow_unset_env: bool, metrics: &Metrics) -> anyhow::Result<Loaded> {
     let source =
         std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("cannot read `{}`: {error}", path.display()))?;
-    let (gateway, problems) = api::load(&source, &environment, allow_unset_env, metrics);
-    Ok(Loaded { gateway, problems, source })
+    let files = Files::new(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")));
+    let (gateway, problems) = api::load(&source, &environment, allow_unset_env, &files, metrics);
+    Ok(Loaded { gateway, problems, source, seen: files.seen() })
 }
 
 fn environment(name: &str) -> Option<String> {

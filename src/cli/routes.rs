@@ -4,8 +4,9 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::api::directory::{Host, Place};
+use crate::api::directory::{Host, Place, Served};
 use crate::api::gateway::Gateway;
+use crate::model::client::StageKey;
 use crate::telemetry::metrics::Metrics;
 
 const HEAD: [&str; 7] = ["API", "STAGE", "ADDRESS", "ROUTE", "INTEGRATION", "AUTHORIZER", "THROTTLE"];
@@ -26,31 +27,29 @@ pub fn run(path: &Path) -> anyhow::Result<ExitCode> {
 fn table(gateway: &Gateway) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     let mut places: Vec<&Place> = gateway.directory.places().iter().collect();
-    places.sort_by_key(|place| (place.stage.key.api.clone(), place.stage.key.stage.clone()));
+    places.sort_by_key(|place| (place.key().api.clone(), place.key().stage.clone()));
     for place in places {
-        let key = &place.stage.key;
-        for route in place.stage.routes.all() {
-            let arrow = if route.two_way { "⇄" } else { "→" };
-            rows.push([
-                key.api.to_string(),
-                key.stage.to_string(),
-                address(place),
-                route.key.clone(),
-                format!("{arrow} {}", route.integration.describe()),
-                "-".to_owned(),
-                "-".to_owned(),
-            ]);
+        let mut row = |route: &str, integration: String, authorizer: &str, below: &str| {
+            let StageKey { api, stage } = place.key();
+            let address = address(place) + below;
+            let cells = [api, stage, &*address, route, &integration, authorizer, "-"];
+            rows.push(cells.map(str::to_owned));
+        };
+        match &place.served {
+            Served::Sockets(stage) => {
+                for route in stage.routes.all() {
+                    let arrow = if route.two_way { "⇄" } else { "→" };
+                    row(&route.key, format!("{arrow} {}", route.integration.describe()), "-", "");
+                }
+                row("POST GET DELETE", "push".to_owned(), stage.connections_api.name(), "/@connections");
+            }
+            Served::Requests(stage) => {
+                for route in stage.routes.all() {
+                    let arrow = if route.upgrade { "⇅" } else { "→" };
+                    row(&route.key, format!("{arrow} {}", route.integration.describe()), "-", "");
+                }
+            }
         }
-        let authorization = place.stage.connections_api.name();
-        rows.push([
-            key.api.to_string(),
-            key.stage.to_string(),
-            format!("{}/@connections", address(place)),
-            "POST GET DELETE".to_owned(),
-            "push".to_owned(),
-            authorization.to_owned(),
-            "-".to_owned(),
-        ]);
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
     let widths: Vec<usize> = (0..HEAD.len()).map(width).collect();

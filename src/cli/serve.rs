@@ -8,12 +8,19 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::api::files::Seen;
 use crate::server::Server;
 use crate::server::reload::Watch;
+use crate::server::systemd::{self, PassedSockets};
 use crate::telemetry::metrics::Metrics;
 
+/// The sockets are taken over before any other thread runs, as the environment is changed by it.
+pub fn run(path: &Path) -> anyhow::Result<ExitCode> {
+    serve(path, PassedSockets::take_over())
+}
+
 #[tokio::main]
-pub async fn run(path: &Path) -> anyhow::Result<ExitCode> {
+async fn serve(path: &Path, passed: PassedSockets) -> anyhow::Result<ExitCode> {
     raise_open_files();
     let metrics = Metrics::default();
     // Before the file is read, or a change made meanwhile would go unseen.
@@ -26,16 +33,20 @@ pub async fn run(path: &Path) -> anyhow::Result<ExitCode> {
     let Some(gateway) = loaded.gateway else { return Ok(ExitCode::FAILURE) };
     // Before the first client: a signal during start-up must not end the process in the middle.
     let mut signals = Signals::new()?;
-    let server = Server::start(gateway, metrics.clone()).await?;
+    let server = Server::start(gateway, passed, metrics.clone()).await?;
     print_listeners(&server);
-    let mut config = Config { path: path.to_owned(), source: Some(loaded.source), metrics, server: server.clone() };
+    systemd::notify_ready();
+    watch.follow(loaded.seen.keys());
+    let read = Some((loaded.source, loaded.seen));
+    let mut config = Config { path: path.to_owned(), read, metrics, server: server.clone() };
     loop {
         tokio::select! {
-            _ = signals.reload.recv() => config.reload(true),
-            () = watch.changed() => config.reload(false),
+            _ = signals.reload.recv() => config.reload(true, &mut watch),
+            () = watch.changed() => config.reload(false, &mut watch),
             () = stopped(&mut signals.terminate, &mut signals.interrupt) => break,
         }
     }
+    systemd::notify_stopping();
     drain(&server, &mut signals).await
 }
 
@@ -76,8 +87,8 @@ pub async fn stopped(terminate: &mut Signal, interrupt: &mut Signal) {
 /// The file being served.
 struct Config {
     path: PathBuf,
-    /// What was read last; nothing if it could not be read, or not be served.
-    source: Option<String>,
+    /// What was read last, with the files that it names; nothing if it could not be read, or not be served.
+    read: Option<(String, Seen)>,
     metrics: Metrics,
     server: Arc<Server>,
 }
@@ -85,26 +96,34 @@ struct Config {
 impl Config {
     /// Takes the file as it is now; with any problem nothing changes. An unchanged file is read again
     /// only when somebody asked.
-    fn reload(&mut self, asked: bool) {
+    fn reload(&mut self, asked: bool, watch: &mut Watch) {
+        systemd::notify_reloading();
+        self.take(asked, watch);
+        systemd::notify_ready();
+    }
+
+    fn take(&mut self, asked: bool, watch: &mut Watch) {
         let counters = &self.metrics.reloads;
         let loaded = match super::load(&self.path, false, &self.metrics) {
             Ok(loaded) => loaded,
             // Said once, not at every event around a file that is away.
-            Err(_) if self.source.is_none() && !asked => return,
+            Err(_) if self.read.is_none() && !asked => return,
             Err(error) => {
-                self.source = None;
+                self.read = None;
                 counters.problems.increment(1);
                 tracing::error!("not reloaded, nothing has changed: {error:#}");
                 return;
             }
         };
-        if self.source.as_ref() == Some(&loaded.source) && !asked {
+        let report = loaded.report(&self.path, false);
+        let read = Some((loaded.source, loaded.seen));
+        if self.read == read && !asked {
             counters.unchanged.increment(1);
             return;
         }
         // A file that is wrong is reported once, not at every event in its directory.
-        self.source = Some(loaded.source.clone());
-        let report = loaded.report(&self.path, false);
+        self.read = read;
+        watch.follow(self.read.iter().flat_map(|(_, seen)| seen.keys()));
         let Some(gateway) = loaded.gateway else {
             counters.problems.increment(1);
             tracing::error!("not reloaded, nothing has changed: {} has problems\n{report}", self.path.display());
@@ -112,7 +131,7 @@ impl Config {
         };
         if let Err(error) = self.server.reload(gateway) {
             // The same file may be served once the address is free.
-            self.source = None;
+            self.read = None;
             counters.problems.increment(1);
             tracing::error!("not reloaded, nothing has changed: {error}");
             return;
@@ -126,11 +145,11 @@ impl Config {
 /// One line for each listener that accepts; with port 0 the only place to learn the port.
 pub fn print_listeners(server: &Server) {
     let mut stdout = std::io::stdout();
-    for address in server.client_addresses() {
-        let _ = writeln!(stdout, "listening on http://{address}");
+    for at in server.client_listeners() {
+        let _ = writeln!(stdout, "listening on {at}");
     }
-    if let Some(address) = server.admin_address() {
-        let _ = writeln!(stdout, "admin listening on http://{address}");
+    if let Some(at) = server.admin_listener() {
+        let _ = writeln!(stdout, "admin listening on {at}");
     }
 }
 

@@ -7,6 +7,7 @@
 
 pub mod connection;
 pub mod outbox;
+pub mod wire;
 
 use std::sync::Arc;
 
@@ -17,6 +18,7 @@ use crate::model::close::Close;
 use crate::model::id::ConnectionId;
 pub use connection::{Connection, Heartbeat};
 pub use outbox::{Bounds, Error, Outgoing, When};
+pub use wire::{Peer, Wire, discard};
 
 #[derive(Default)]
 pub struct Connections {

@@ -4,9 +4,12 @@
 //! seen to compare them.
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, StatusCode};
 
 use crate::connections::Outgoing;
+use crate::model::body::Body;
+use crate::model::call::Reply;
 use crate::model::id::{ConnectionId, Id};
 use crate::model::refusal::{Kind, Refusal};
 
@@ -36,7 +39,10 @@ pub fn handshake(refusal: &Refusal) -> HttpResponse {
     let kind = refusal.kind;
     let error_type = match kind {
         Kind::Forbidden => "ForbiddenException",
-        Kind::BadRequestBody => "BadRequestException",
+        Kind::NotFound => "NotFoundException",
+        Kind::BadRequest | Kind::BadRequestBody => "BadRequestException",
+        Kind::RequestTooLarge => "PayloadTooLargeException",
+        Kind::Busy => "ServiceUnavailableException",
         Kind::IntegrationUnreachable | Kind::IntegrationFailure | Kind::IntegrationTimeout | Kind::Internal => {
             "InternalServerErrorException"
         }
@@ -46,6 +52,22 @@ pub fn handshake(refusal: &Refusal) -> HttpResponse {
         error_type,
         body: format!("{{\"message\":\"{}\"}}", kind.message()).into(),
     }
+}
+
+/// The answer to a request of an HTTP API that was refused: AWS tells of two kinds of failure only.
+pub fn request(refusal: &Refusal) -> Reply<Body> {
+    let (status, message) = match refusal.kind {
+        Kind::IntegrationUnreachable | Kind::IntegrationTimeout | Kind::Busy => (503, "Service Unavailable"),
+        Kind::IntegrationFailure | Kind::Internal => (500, "Internal Server Error"),
+        Kind::BadRequestBody => (400, "Bad Request"),
+        Kind::Forbidden | Kind::NotFound | Kind::BadRequest | Kind::RequestTooLarge => {
+            (refusal.kind.status(), refusal.kind.message())
+        }
+    };
+    let status = StatusCode::from_u16(status).expect("the table of refusals holds statuses");
+    let mut reply = Reply::new(status, format!("{{\"message\":\"{message}\"}}"));
+    reply.headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! The one place that knows the order of things.
 //!
-//! `connect`, `message` and `disconnect` are lists to be read downwards; each step below them takes
+//! `connect`, `message`, `disconnect` and `request` are lists to be read downwards; each step below them takes
 //! the call and its own piece of the route. Steps do not know each other: whether one runs, and what
 //! comes before it, is decided here and nowhere else.
 
 pub mod gateway_responses;
+pub mod reached;
 mod record;
+mod requests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -30,15 +32,15 @@ use crate::model::close::Close;
 use crate::model::id::Id;
 use crate::model::limits;
 use crate::model::refusal::{Kind, Refusal};
-use crate::outbound::backends::{Backends, Keep};
+use crate::outbound::backends::Keep;
 use crate::telemetry::metrics::Metrics;
+pub use requests::Asked;
 
 pub struct Engine {
     /// Everything routes.toml says, swapped as one when it is read again.
     gateway: ArcSwap<Gateway>,
     /// Counts reloads, so that sockets notice one without a look at the gateway.
     generation: AtomicU64,
-    backends: Backends,
     pub connections: Connections,
     pub metrics: Metrics,
     /// Sockets, messages and `$disconnect`s at work; the drain waits for them.
@@ -47,6 +49,10 @@ pub struct Engine {
     leaving: AtomicBool,
     /// The gateway stops: nothing more is read from clients.
     draining: AtomicBool,
+    /// Connections that speak another protocol than HTTP or our WebSocket shall end.
+    pub carried: CancellationToken,
+    /// Clients' HTTP connections; the drain waits for what they still answer.
+    pub exchanges: TaskTracker,
     /// Kept-alive HTTP connections shall end.
     pub closing: CancellationToken,
     /// The drain's time is over: `$disconnect`s still undelivered are lost.
@@ -78,16 +84,17 @@ pub enum Opening {
 }
 
 impl Engine {
-    pub fn new(gateway: Gateway, backends: Backends, metrics: Metrics) -> Self {
+    pub fn new(gateway: Gateway, metrics: Metrics) -> Self {
         Self {
             gateway: ArcSwap::from_pointee(gateway),
             generation: AtomicU64::new(0),
-            backends,
             connections: Connections::default(),
             metrics,
             tasks: TaskTracker::new(),
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
+            carried: CancellationToken::new(),
+            exchanges: TaskTracker::new(),
             closing: CancellationToken::new(),
             deadline: CancellationToken::new(),
             disconnects: Disconnects { waiting: Arc::new(Semaphore::new(limits::DISCONNECTS)) },
@@ -266,7 +273,7 @@ impl Engine {
     ) -> Result<Reply, Refusal> {
         let began = route.integration.has_backend().then(Instant::now);
         let mapped = route.parameters.apply(&Scope { call, stage_variables: &stage.variables });
-        let outcome = route.integration.send(call, happening, &stage.variables, mapped, &self.backends, keep).await;
+        let outcome = route.integration.send(call, happening, &stage.variables, mapped, keep).await;
         record::integration(&stage.metrics, call, began, &outcome);
         outcome
     }

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
+
 use crate::model::call::{Call, Reply, Subject};
 use crate::model::client::Client;
 use crate::model::clock::Tick;
@@ -32,7 +34,12 @@ impl OncePerSecond {
 }
 
 /// A call of an integration came back, after `began`.
-pub fn integration(metrics: &StageMetrics, call: &Call<'_>, began: Option<Instant>, outcome: &Result<Reply, Refusal>) {
+pub fn integration<B>(
+    metrics: &StageMetrics,
+    call: &Call<'_>,
+    began: Option<Instant>,
+    outcome: &Result<Reply<B>, Refusal>,
+) {
     if let Some(began) = began {
         metrics.integration_latency.record(began.elapsed().as_secs_f64());
     }
@@ -52,11 +59,13 @@ pub fn integration(metrics: &StageMetrics, call: &Call<'_>, began: Option<Instan
 /// A call was refused, or failed.
 pub fn refused(metrics: &StageMetrics, subject: Subject<'_>, refusal: &Refusal) {
     match refusal.kind {
-        Kind::IntegrationUnreachable => metrics.execution_errors.unreachable.increment(1),
+        Kind::IntegrationUnreachable | Kind::Busy => metrics.execution_errors.unreachable.increment(1),
         Kind::IntegrationTimeout => metrics.execution_errors.timeout.increment(1),
         Kind::IntegrationFailure => metrics.execution_errors.bad_answer.increment(1),
         Kind::Internal => metrics.execution_errors.internal.increment(1),
-        Kind::Forbidden | Kind::BadRequestBody => metrics.client_errors.increment(1),
+        Kind::Forbidden | Kind::NotFound | Kind::BadRequest | Kind::BadRequestBody | Kind::RequestTooLarge => {
+            metrics.client_errors.increment(1);
+        }
     }
     let Subject { stage, connection, route_key, request_id } = subject;
     let (api, stage, connection_id) = (&*stage.api, &*stage.stage, connection.map(tracing::field::display));
@@ -73,6 +82,12 @@ pub fn refused(metrics: &StageMetrics, subject: Subject<'_>, refusal: &Refusal) 
             ),
         },
     }
+}
+
+/// An HTTP request got its answer's head.
+pub fn requested(metrics: &StageMetrics, began: Instant, status: StatusCode) {
+    metrics.request_latency.record(began.elapsed().as_secs_f64());
+    metrics.requests(status.as_u16()).increment(1);
 }
 
 pub fn opened(metrics: &StageMetrics, client: &Client) {

@@ -78,6 +78,14 @@ impl JsonPath {
         matches!(&self.0, Kind::Steps(steps) if steps.is_empty())
     }
 
+    /// Does it look for values (`..`, filters), rather than know the way to them?
+    pub fn searches(&self) -> bool {
+        match &self.0 {
+            Kind::Steps(_) => false,
+            Kind::Query { query, .. } => query.segments.iter().any(is_search),
+        }
+    }
+
     /// The value found, as text: a string's own text, a number or boolean as the message spells it, `null`
     /// as nothing, an array as `[a, b]` of its items' texts, an object as compact JSON. `None` if nothing
     /// is found, which reads as empty. A path that may find several values gives a list of what it found.
@@ -169,6 +177,15 @@ fn steps_of(query: &JpQuery) -> Option<Vec<Step>> {
 
 fn finds_one(segment: &Segment) -> bool {
     matches!(segment, Segment::Selector(Selector::Name(_) | Selector::Index(_)))
+}
+
+fn is_search(segment: &Segment) -> bool {
+    let filters = |selector: &Selector| matches!(selector, Selector::Filter(_));
+    match segment {
+        Segment::Descendant(_) => true,
+        Segment::Selector(selector) => filters(selector),
+        Segment::Selectors(selectors) => selectors.iter().any(filters),
+    }
 }
 
 /// Goes down one step for each level and skips the rest of the text, which must still be JSON.

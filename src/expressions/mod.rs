@@ -1,9 +1,9 @@
 //! The small languages of `routes.toml`: pure functions from a text and a call to a text.
 //!
 //! `json_path` finds values in a message, `selection` makes a route key of them, `variables` fills them
-//! into URIs and mock responses. `context_names` knows what `context.` may be followed by, `pieces`
-//! is the cut into literal text and variables that `selection` and `variables` share, and `tree` what a JSONPath
-//! query looks into.
+//! into URIs and mock responses, and `target` into paths that stay paths. `variable` is a single one of those,
+//! and `context_names` knows what `context.` may be followed by; `pieces` is the cut into literal text and
+//! variables that `selection` and `variables` share, and `tree` what a JSONPath query looks into.
 //! All of them are parsed once, when the file is loaded; what a client sends can no longer be an error.
 
 pub mod context_names;
@@ -11,7 +11,9 @@ pub mod json_path;
 mod pieces;
 pub mod scope;
 pub mod selection;
+pub mod target;
 mod tree;
+mod variable;
 pub mod variables;
 
 /// Why a text of the operator's is none of these languages.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
-use super::variables::Source;
+use super::variables::{Source, beginning};
 use crate::model::call::{Call, ConnectionEvent, Event, Happening};
 use crate::model::headers;
 use crate::model::request::{ClientCertificate, HttpRequest};
@@ -54,6 +54,13 @@ impl Source for Scope<'_> {
             Event::Request(request) => std::str::from_utf8(&request.body).unwrap_or_default(),
             Event::Connection(Happening { event: ConnectionEvent::Message(message), .. }) => message.text(),
             Event::Connection(_) => "",
+        }
+    }
+
+    fn searched_body(&self) -> &str {
+        match self.call.event {
+            Event::Request(_) => beginning(self.body()),
+            Event::Connection(_) => self.body(),
         }
     }
 
@@ -109,6 +116,10 @@ impl Source for Scope<'_> {
         let value = self.request()?.path_parameter(name)?;
         Some(percent_decode_str(value).decode_utf8_lossy())
     }
+
+    fn spelled_path_parameter(&self, name: &str) -> Option<&str> {
+        self.request()?.path_parameter(name)
+    }
 }
 
 fn of_connection<'a>(happening: Happening<'a>, name: &str) -> Option<Cow<'a, str>> {
@@ -148,5 +159,53 @@ fn of_request<'a>(request: &'a HttpRequest, name: &str) -> Option<Cow<'a, str>> 
         "identity.clientCert.validity.notBefore" => of_certificate(|certificate| &certificate.not_before),
         "identity.clientCert.validity.notAfter" => of_certificate(|certificate| &certificate.not_after),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expressions::variables::{Allowed, Template};
+    use crate::model::client::StageKey;
+    use crate::model::clock::Timestamp;
+    use crate::model::id::Id;
+
+    #[track_caller]
+    fn check(template: &str, expected: &str) {
+        let (head, ()) = http::Request::builder()
+            .method("PUT")
+            .uri("/base/prod/pets/a%20b%2Fc?x=1&y&x=%26")
+            .header("x-a", "1")
+            .header("x-a", "2")
+            .body(())
+            .unwrap()
+            .into_parts();
+        let request = HttpRequest {
+            stage: StageKey { api: "pets".into(), stage: "prod".into() },
+            head,
+            base_path: 5,
+            stage_path: 10,
+            path_parameters: vec![("id".into(), "a%20b%2Fc".into())],
+            body: r#"{"a":{"b":1}}"#.into(),
+            domain_name: "api.example.com".into(),
+            source_ip: [127, 0, 0, 1].into(),
+            scheme: "http",
+            port: 80,
+            client_certificate: None,
+        };
+        let event = Event::Request(&request);
+        let call = Call { event, route_key: "PUT /pets/{id}", request_id: Id::random(), at: Timestamp(0) };
+        let stage_variables = StageVariables::from([("colour".to_owned(), "blue".to_owned())]);
+        let template = Template::parse(template, Allowed::REQUEST).unwrap();
+        assert_eq!(template.render(&Scope { call: &call, stage_variables: &stage_variables }), expected);
+    }
+
+    #[test]
+    fn a_request_has_all_that_http_apis_may_ask_for() {
+        check("${request.header.X-A}|${request.querystring.x}|${request.querystring.y}", "1,2|1,&|");
+        check("${request.path}|${request.path.id}|${request.path.nope}", "/pets/a%20b%2Fc|a b/c|");
+        check("${request.body}|${request.body.a.b}", r#"{"a":{"b":1}}|1"#);
+        check("${context.httpMethod} ${context.path} ${context.domainPrefix}", "PUT /prod/pets/a%20b%2Fc api");
+        check("${context.routeKey} ${stageVariables.colour}", "PUT /pets/{id} blue");
     }
 }

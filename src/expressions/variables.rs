@@ -1,20 +1,29 @@
 //! Variables in texts: `${request.body.x}`, `${context.x}` and `${stageVariables.x}`, filled in at run time.
 //!
+//! HTTP routes have `${request.header.x}`, `${request.querystring.x}`, `${request.path}` and `${request.path.x}`
+//! besides, and mappings of their answers `${response.header.x}` and `${response.body.x}`.
+//!
 //! `\$` is a literal dollar, and so is a `$` that no brace follows. One pass: what is filled in is never
 //! looked through for variables again.
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
+use super::Error;
 use super::pieces::{self, BareDollar, Piece};
-use super::{Error, context_names, json_path::JsonPath};
+use crate::model::limits;
+
+pub use super::variable::{Allowed, Variable};
 
 /// What the variables of one call stand for. A name that is not there is `None`; a call that has nothing
 /// of a kind leaves that kind's default.
 pub trait Source {
     fn body(&self) -> &str {
         ""
+    }
+
+    /// As much of the body as a JSONPath looks into. One that is cut off is seldom JSON, and so has nothing.
+    fn searched_body(&self) -> &str {
+        self.body()
     }
 
     fn context(&self, _name: &str) -> Option<Cow<'_, str>> {
@@ -53,6 +62,11 @@ pub trait Source {
         None
     }
 
+    /// The same, as it was on the wire.
+    fn spelled_path_parameter(&self, _name: &str) -> Option<&str> {
+        None
+    }
+
     /// All values of the answer's header of this name, joined by `,`.
     fn response_header(&self, _name: &str) -> Option<Cow<'_, str>> {
         None
@@ -64,106 +78,9 @@ pub trait Source {
     }
 }
 
-/// Which kinds of variable a key of the file allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Allowed {
-    pub body: bool,
-    pub context: bool,
-    pub stage_variables: bool,
-}
-
-impl Allowed {
-    pub const ALL: Self = Self { body: true, context: true, stage_variables: true };
-    pub const STAGE_VARIABLES: Self = Self { body: false, context: false, stage_variables: true };
-    pub const NONE: Self = Self { body: false, context: false, stage_variables: false };
-
-    fn what_would_do(self) -> String {
-        let kinds = [
-            (self.body, "`request.body.x`"),
-            (self.context, "`context.x`"),
-            (self.stage_variables, "`stageVariables.x`"),
-        ];
-        let would_do: Vec<_> = kinds.into_iter().filter_map(|(allowed, kind)| allowed.then_some(kind)).collect();
-        match would_do.as_slice() {
-            [] => r"no variable may; write `\$` for a dollar".into(),
-            [only] => format!("only {only} may"),
-            [first @ .., last] => format!("only {} and {last} may", first.join(", ")),
-        }
-    }
-}
-
-/// One variable, without the dollar and braces around it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Variable {
-    Body(JsonPath),
-    Context(String),
-    StageVariable(String),
-}
-
-impl Variable {
-    pub fn parse(text: &str, allowed: Allowed) -> Result<Self, Error> {
-        let kinds = [
-            ("request.body", allowed.body),
-            ("context.", allowed.context),
-            ("stageVariables.", allowed.stage_variables),
-        ];
-        let Some((kind, may_stand_here)) = kinds.into_iter().find(|(kind, _)| text.starts_with(kind)) else {
-            return Err(Error::new(0, format!("`{text}` is no variable of this place"), allowed.what_would_do()));
-        };
-        if !may_stand_here {
-            return Err(Error::new(0, format!("`{text}` may not stand here"), allowed.what_would_do()));
-        }
-        let name = &text[kind.len()..];
-        let parsed = match kind {
-            "request.body" => JsonPath::parse(name).map(Variable::Body),
-            "context." => context_names::check(name).map(|()| Variable::Context(name.into())),
-            _ => stage_variable_name(name).map(|()| Variable::StageVariable(name.into())),
-        };
-        parsed.map_err(|error| error.moved(kind.len()))
-    }
-
-    /// The variable's value as text; `None` if there is none. What is sought in a body that is not JSON is
-    /// not there, but the whole of such a body is its text.
-    pub fn text<'s>(&self, source: &'s (impl Source + ?Sized)) -> Option<Cow<'s, str>> {
-        match self {
-            Variable::Body(path) => match path.find(source.body()) {
-                Ok(found) => found,
-                Err(_) => plain_body(path, source.body()).map(Cow::Borrowed),
-            },
-            Variable::Context(name) => source.context(name),
-            Variable::StageVariable(name) => source.stage_variable(name).map(Cow::Borrowed),
-        }
-    }
-
-    /// The same as JSON. Of the body: as the message spells it. Texts become JSON strings, save that the
-    /// context's numbers are numbers, and that authorizer values and stage variables which are JSON stay so.
-    /// (No client chooses those; its user agent is a string however much it looks like an object.)
-    pub fn json<'s>(&self, source: &'s (impl Source + ?Sized)) -> Option<Cow<'s, str>> {
-        let (text, may_be_json) = match self {
-            Variable::Body(path) => match path.find_json(source.body()) {
-                Ok(found) => return found,
-                Err(_) => (plain_body(path, source.body()).map(Cow::Borrowed)?, false),
-            },
-            Variable::Context(name) => {
-                let may_be_json = context_names::is_number(name) || name.starts_with("authorizer.");
-                (source.context(name)?, may_be_json)
-            }
-            Variable::StageVariable(name) => (source.stage_variable(name).map(Cow::Borrowed)?, true),
-        };
-        let is_json = may_be_json && serde_json::from_str::<&RawValue>(&text).is_ok();
-        Some(if is_json { text } else { Cow::Owned(serde_json::Value::from(text).to_string()) })
-    }
-}
-
-fn plain_body<'b>(path: &JsonPath, body: &'b str) -> Option<&'b str> {
-    (path.is_whole() && !body.is_empty()).then_some(body)
-}
-
-fn stage_variable_name(name: &str) -> Result<(), Error> {
-    if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-        return Ok(());
-    }
-    Err(Error::new(0, format!("`{name}` cannot name a stage variable"), "use letters, digits and `_`"))
+/// The beginning of a body: as much of it as a JSONPath looks into.
+pub fn beginning(body: &str) -> &str {
+    &body[..body.floor_char_boundary(limits::SEARCHED_BODY)]
 }
 
 /// A text with variables, parsed.
@@ -174,7 +91,7 @@ pub struct Template {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Part {
+pub enum Part {
     Literal(String),
     Variable(Variable),
 }
@@ -188,6 +105,35 @@ impl Template {
             }
         });
         Ok(Self { parts: parts.collect::<Result<_, _>>()? })
+    }
+
+    /// A text in which no dollar means anything.
+    pub fn literal(text: &str) -> Self {
+        Self { parts: if text.is_empty() { Vec::new() } else { vec![Part::Literal(text.into())] } }
+    }
+
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    pub fn variables(&self) -> impl Iterator<Item = &Variable> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Literal(_) => None,
+            Part::Variable(variable) => Some(variable),
+        })
+    }
+
+    /// Must the request's body be there when this is filled in?
+    pub fn reads_body(&self) -> bool {
+        self.variables().any(|variable| matches!(variable, Variable::Body(_) | Variable::WholeBody))
+    }
+
+    /// The `{name}`s of the route that stand in the text, once for each time.
+    pub fn path_parameters_used(&self) -> impl Iterator<Item = &str> {
+        self.variables().filter_map(|variable| match variable {
+            Variable::PathParameter(name) => Some(name.as_str()),
+            _ => None,
+        })
     }
 
     /// The text with every variable filled in, and a missing one as nothing.
@@ -236,8 +182,8 @@ impl Template {
 
     /// The stage variables that stand in the text, once for each time.
     pub fn stage_variables_used(&self) -> impl Iterator<Item = &str> {
-        self.parts.iter().filter_map(|part| match part {
-            Part::Variable(Variable::StageVariable(name)) => Some(name.as_str()),
+        self.variables().filter_map(|variable| match variable {
+            Variable::StageVariable(name) => Some(name.as_str()),
             _ => None,
         })
     }
@@ -268,6 +214,12 @@ impl Template {
             [Part::Literal(literal)] => Some(literal),
             _ => None,
         }
+    }
+}
+
+impl From<Variable> for Template {
+    fn from(variable: Variable) -> Self {
+        Self { parts: vec![Part::Variable(variable)] }
     }
 }
 

@@ -3,18 +3,18 @@
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderValue, Response, StatusCode};
-use http_body_util::Full;
 
+use super::body::Body;
 use super::id::Id;
 
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Body>;
 
 /// SDKs choose the exception by this header, not by the status.
 pub const X_AMZN_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 pub const X_AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
 pub fn plain(status: StatusCode, body: impl Into<Bytes>) -> Answer {
-    let mut answer = Response::new(Full::new(body.into()));
+    let mut answer = Response::new(Body::Whole(body.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(X_AMZN_REQUEST_ID, Id::random().header());
     answer

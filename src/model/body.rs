@@ -6,11 +6,15 @@
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Frame, SizeHint};
+
+use super::clock::Tick;
 
 pub type Flow = Pin<Box<dyn hyper::body::Body<Data = Bytes, Error = BodyError> + Send>>;
 
@@ -32,6 +36,35 @@ pub enum Unread {
     BrokeOff(BodyError),
 }
 
+/// How far a flowing request body has come. The pace of its sender is not the backend's fault, and neither
+/// is its length.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// The tick of the last piece; 0 before the first.
+    last: AtomicU64,
+    too_long: AtomicBool,
+}
+
+impl Progress {
+    pub fn note(&self, now: Tick) {
+        self.last.store(now.0, Relaxed);
+    }
+
+    pub fn note_too_long(&self) {
+        self.too_long.store(true, Relaxed);
+    }
+
+    pub fn is_too_long(&self) -> bool {
+        self.too_long.load(Relaxed)
+    }
+
+    /// How long nothing has come, if anything came at all.
+    pub fn quiet(&self) -> Option<Duration> {
+        let last = Tick(self.last.load(Relaxed));
+        (last != Tick::default()).then(|| Tick::now().since(last))
+    }
+}
+
 impl Body {
     pub fn flowing(body: impl hyper::body::Body<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
         Body::Flowing(Box::pin(body))
@@ -39,20 +72,32 @@ impl Body {
 
     /// The whole of it, of at most `most` bytes.
     pub async fn read(self, most: usize) -> Result<Bytes, Unread> {
-        let mut body = match self {
-            Body::Whole(whole) if whole.len() <= most => return Ok(whole),
-            Body::Whole(_) => return Err(Unread::TooLong(most)),
-            Body::Flowing(body) => body,
-        };
-        if body.size_hint().lower() > most as u64 {
+        if self.size_hint().lower() > most as u64 {
             return Err(Unread::TooLong(most));
         }
+        let (whole, is_all) = self.gather(most).await.map_err(Unread::BrokeOff)?;
+        if is_all { Ok(whole) } else { Err(Unread::TooLong(most)) }
+    }
+
+    /// Its first `most` bytes, or all of it if there are fewer. The rest is not waited for.
+    pub async fn read_beginning(self, most: usize) -> Result<Bytes, BodyError> {
+        let (mut beginning, _) = self.gather(most).await?;
+        beginning.truncate(most);
+        Ok(beginning)
+    }
+
+    /// Reads until the end or until there are more than `most` bytes, and says whether that was all.
+    async fn gather(self, most: usize) -> Result<(Bytes, bool), BodyError> {
+        let mut body = match self {
+            Body::Whole(whole) => {
+                let is_all = whole.len() <= most;
+                return Ok((whole, is_all));
+            }
+            Body::Flowing(body) => body,
+        };
         let (mut whole, mut pieces) = (Bytes::new(), BytesMut::new());
         while let Some(frame) = body.frame().await {
-            let Ok(piece) = frame.map_err(Unread::BrokeOff)?.into_data() else { continue };
-            if whole.len() + pieces.len() + piece.len() > most {
-                return Err(Unread::TooLong(most));
-            }
+            let Ok(piece) = frame?.into_data() else { continue };
             if whole.is_empty() && pieces.is_empty() {
                 // Most bodies are one piece, which needs no copy.
                 whole = piece;
@@ -60,8 +105,14 @@ impl Body {
                 pieces.extend_from_slice(&std::mem::take(&mut whole));
                 pieces.extend_from_slice(&piece);
             }
+            if whole.len() + pieces.len() > most {
+                return Ok((if pieces.is_empty() { whole } else { pieces.freeze() }, false));
+            }
+            if body.is_end_stream() {
+                break;
+            }
         }
-        Ok(if pieces.is_empty() { whole } else { pieces.freeze() })
+        Ok((if pieces.is_empty() { whole } else { pieces.freeze() }, true))
     }
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::body::Body;
 use super::client::{Client, StageKey};
 use super::clock::Timestamp;
 use super::close::Close;
@@ -133,5 +134,12 @@ impl<B> Reply<B> {
 
     pub fn content_type(&self) -> Option<&HeaderValue> {
         self.headers.get(http::header::CONTENT_TYPE)
+    }
+}
+
+impl Reply {
+    /// The same, where a body may also flow.
+    pub fn with_body(self) -> Reply<Body> {
+        Reply { status: self.status, headers: self.headers, body: Body::Whole(self.body) }
     }
 }

@@ -1,5 +1,6 @@
 //! Header names that mean something to us, and how they are spelled in events.
 
+use http::header::VARY;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Headers that belong to one hop only and are never carried on (RFC 9110 section 7.6.1).
@@ -97,6 +98,20 @@ pub fn text(value: &HeaderValue) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(value.as_bytes())
 }
 
+/// The members of a header that is a list, over all its lines; a line with bytes outside ASCII counts for nothing.
+pub fn members<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> + use<'h> {
+    let lines = headers.get_all(name).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|member| !member.is_empty())
+}
+
+/// Says that the answer hangs on this header of the request, unless it says so already.
+pub fn add_vary(answer: &mut HeaderMap, name: HeaderName) {
+    let says_so = |member: &str| member == "*" || member.eq_ignore_ascii_case(name.as_str());
+    if !members(answer, &VARY).any(says_so) {
+        answer.append(VARY, name.into());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,5 +140,22 @@ mod tests {
         check("plain text", "plain text");
         check("50% é\r\nX: y", "50%25 %C3%A9%0D%0AX: y");
         check("", "");
+    }
+
+    #[test]
+    fn what_an_answer_hangs_on_is_said_once() {
+        let check = |said: &[&'static str], wanted: &[&str]| {
+            let mut answer = HeaderMap::new();
+            for line in said {
+                answer.append(VARY, HeaderValue::from_static(line));
+            }
+            add_vary(&mut answer, http::header::ORIGIN);
+            assert_eq!(answer.get_all(VARY).iter().collect::<Vec<_>>(), wanted, "{said:?}");
+        };
+        check(&[], &["origin"]);
+        check(&["Accept-Encoding"], &["Accept-Encoding", "origin"]);
+        check(&["Accept", "x-a , ORIGIN"], &["Accept", "x-a , ORIGIN"]);
+        check(&["*"], &["*"]);
+        check(&["x-origin"], &["x-origin", "origin"]);
     }
 }

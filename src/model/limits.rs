@@ -52,3 +52,27 @@ pub const BODY: Duration = Duration::from_secs(10);
 
 /// How much of a body that is too large is still read, so that its sender gets to see the 413.
 pub const TOO_LARGE_BODY: usize = 1024 * 1024;
+
+/// How long a client may take nothing of an answer that is being written to it.
+pub const STALLED_CLIENT: Duration = Duration::from_secs(60);
+
+/// How long a kept-alive HTTP connection is quiet before it gives back its buffers.
+pub const REST: Duration = Duration::from_secs(2);
+
+/// Requests that one HTTP/2 connection may have open at a time.
+pub const HTTP_2_STREAMS: u32 = 250;
+
+/// What of a request's header list HTTP/2 may carry; each line counts 32 bytes more there than on the wire.
+pub const HTTP_2_HEADERS: u32 = 16 * 1024;
+
+/// Calls that may wait for their turn on one backend that has no table of its own.
+pub const BACKEND_QUEUE: usize = 16_384;
+
+/// Calls that one HTTP/2 connection to a backend carries at a time, which servers allow as a rule; more open another.
+pub const BACKEND_STREAMS: usize = 100;
+
+/// How much of a request's or an answer's body a JSONPath looks into (AWS's bound for HTTP APIs).
+pub const SEARCHED_BODY: usize = 100 * 1024;
+
+/// A body that must be there as a whole, because a mapping or an event has to have it (AWS's largest).
+pub const WHOLE_BODY: usize = 10 * 1024 * 1024;

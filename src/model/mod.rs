@@ -1,11 +1,13 @@
 //! The words of the domain: plain data, no I/O, no async.
 
+pub mod address;
 pub mod answer;
 pub mod body;
 pub mod call;
 pub mod client;
 pub mod clock;
 pub mod close;
+pub mod forwarded;
 pub mod headers;
 pub mod id;
 pub mod limits;

@@ -50,6 +50,14 @@ macro_rules! refusals {
 refusals! {
     /// No route for the message, or no stage at that path.
     Forbidden "ACCESS_DENIED" Client 403 "Forbidden";
+    /// No route for the request.
+    NotFound "MISSING_ROUTE" Client 404 "Not Found";
+    /// The request's path cannot be passed on.
+    BadRequest "BAD_REQUEST" Client 400 "Bad Request";
+    /// The request's body is longer than the stage takes.
+    RequestTooLarge "REQUEST_TOO_LARGE" Client 413 "Request Entity Too Large";
+    /// Everybody who could answer is busy, and so is the queue for them.
+    Busy "THROTTLED" Backend 503 "Service Unavailable";
     /// A mapped parameter cannot be made of this message.
     BadRequestBody "BAD_REQUEST_BODY" Client 400 "Bad request body";
     /// The backend could not be reached.

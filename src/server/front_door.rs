@@ -1,6 +1,8 @@
-//! Where a request goes: to a stage's socket, to a connection, or nowhere (ROUTES: host, base path, stage).
+//! Where a request goes: to a stage's socket, to a connection, to a route of an HTTP API, or nowhere
+//! (by host, base path and stage).
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +11,15 @@ use http::{Request, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::directory::Destination;
+use super::acme::Challenges;
+use crate::api::gateway::Gateway;
+use crate::connections::Peer;
 use crate::engine::Engine;
 use crate::model::answer::{self, Answer};
+use crate::model::forwarded::{self, Hop};
 use crate::model::limits;
-use crate::transports::websocket::upgrade::{self, Peer};
+use crate::transports::http::{self as requests, Arrived};
+use crate::transports::websocket::upgrade;
 use crate::transports::{callback, operations};
 
 /// Whom a listener is for.
@@ -27,49 +33,83 @@ pub enum Audience {
 pub struct FrontDoor {
     engine: Arc<Engine>,
     audience: Audience,
+    challenges: Arc<Challenges>,
 }
 
 impl FrontDoor {
-    pub fn new(engine: Arc<Engine>, audience: Audience) -> Self {
-        Self { engine, audience }
+    pub fn new(engine: Arc<Engine>, audience: Audience, challenges: Arc<Challenges>) -> Self {
+        Self { engine, audience, challenges }
     }
 
-    pub async fn answer(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+    pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
         match self.audience {
             Audience::Operators => operations::answer(&self.engine, &request),
             Audience::Clients => self.answer_client(request, peer).await,
         }
     }
 
-    async fn answer_client(&self, request: Request<Incoming>, peer: Peer) -> Answer {
+    async fn answer_client(&self, mut request: Request<Incoming>, peer: &Peer) -> Answer {
         let uri = request.uri();
         if uri.path_and_query().is_some_and(|target| target.as_str().len() > limits::URL) {
             return answer::error(StatusCode::URI_TOO_LONG, "BadRequestException", answer::message("URI Too Long"));
         }
-        let mut hosts = request.headers().get_all(HOST).iter();
-        let host = hosts.next().and_then(|host| host.to_str().ok());
-        let is_one = hosts.next().is_none() && (host.is_some() || request.version() != Version::HTTP_11);
-        if !is_one || !host.is_none_or(is_host) {
+        if let Some(answer) = self.challenges.http_answer(uri.path()) {
+            return answer::plain(StatusCode::OK, answer);
+        }
+        let Some(host) = host(&request) else {
             let text = "A request needs exactly one Host header: a name or an address, and perhaps a port";
             return answer::error(StatusCode::BAD_REQUEST, "BadRequestException", answer::message(text));
-        }
-        let host = without_port(host.unwrap_or_default()).to_owned();
+        };
         let gateway = self.engine.gateway();
-        let asks_upgrade = upgrade::is_asked_for(request.headers());
-        match gateway.directory.find(&host, uri.path()) {
-            Destination::Connection(place, id) if !asks_upgrade => {
-                callback::answer(&self.engine, &gateway, &place.stage, &id, request).await
+        let asks_upgrade = upgrade::is_asked_for(&request);
+        let destination = gateway.directory.find(without_port(&host), request.uri().path());
+        if let Some((_, stage, id)) = &destination.connection
+            && !asks_upgrade
+        {
+            return callback::answer(&self.engine, &gateway, stage, id, request).await;
+        }
+        if destination.is_of_connections && (asks_upgrade || !destination.is_below_connections) {
+            return answer::forbidden();
+        }
+        let peer = believed(&gateway, &mut request, &host, peer);
+        if asks_upgrade && let Some((place, stage)) = destination.socket {
+            return upgrade::accept(&self.engine, place, stage, request, &host, peer).await;
+        }
+        if let Some((place, stage)) = destination.requests {
+            let is_theirs = match asks_upgrade {
+                true => requests::carries_upgrade(&request, place, stage),
+                false => destination.socket.is_none() || requests::has_route(&request, place, stage),
+            };
+            if is_theirs {
+                let arrived = Arrived { request, host: &host, place, stage, peer };
+                return requests::answer(&self.engine, arrived).await;
             }
-            Destination::Stage(place) if asks_upgrade => upgrade::accept(&self.engine, place, request, peer).await,
-            Destination::Stage(_) => upgrade::required(),
-            Destination::StrayConnection => answer::forbidden(),
-            _ if asks_upgrade => answer::forbidden(),
-            _ => callback::no_method(uri.path(), request.method()),
+        }
+        match (asks_upgrade, destination.socket) {
+            (true, _) => answer::forbidden(),
+            (false, Some(_)) => upgrade::required(),
+            (false, None) if destination.is_host_of_requests => requests::not_found(),
+            (false, None) if !destination.is_host_known && gateway.speaks_http() => requests::unknown_host(),
+            (false, None) => callback::no_method(request.uri().path(), request.method()),
         }
     }
 
     pub fn handshake_timeout(&self) -> Duration {
         self.engine.gateway().handshake_timeout()
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub fn is_for_clients(&self) -> bool {
+        self.audience == Audience::Clients
+    }
+
+    /// A connection did not get as far as HTTP.
+    pub fn handshake_failed(&self, client: std::net::IpAddr, why: &str) {
+        self.engine.metrics.handshake_errors.increment(1);
+        tracing::debug!(%client, "a connection ended before its first request: {why}");
     }
 
     /// Ends when kept-alive connections shall close.
@@ -81,6 +121,36 @@ impl FrontDoor {
         self.engine.metrics.accept_errors.increment(1);
         tracing::error!(%error, "a connection could not be accepted; is the limit of open files too low?");
     }
+}
+
+/// The client behind trusted proxies, and the request's headers with this hop written into them.
+fn believed(gateway: &Gateway, request: &mut Request<Incoming>, host: &str, peer: &Peer) -> Peer {
+    let trusted = &gateway.settings.trusted_proxies;
+    let hop = Hop { peer: peer.remote, local: peer.local, scheme: peer.scheme, host };
+    let origin = forwarded::resolve(request.headers(), &hop, trusted);
+    forwarded::extend(request.headers_mut(), &hop, trusted);
+    let local = SocketAddr::new(peer.local.ip(), origin.port);
+    Peer { remote: origin.address, local, scheme: origin.scheme, ..peer.clone() }
+}
+
+/// The one host that a request names, in its target or in its `Host`; empty if it may do without.
+fn host(request: &Request<Incoming>) -> Option<String> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let header = hosts.next().map(|host| host.to_str().unwrap_or("/"));
+    if hosts.next().is_some() {
+        return None;
+    }
+    let authority = request.uri().authority().map(|authority| authority.as_str());
+    let host = match (authority, header) {
+        // RFC 9112 section 3.2.2: the target's word counts; HTTP/2 forbids them to differ.
+        (Some(authority), Some(header)) if request.version() == Version::HTTP_2 && authority != header => return None,
+        (Some(authority), _) => authority,
+        (None, Some(header)) => header,
+        (None, None) if request.version() == Version::HTTP_10 => return Some(String::new()),
+        (None, None) => return None,
+    };
+    let is_needed_too = authority.is_some() && header.is_none() && request.version() == Version::HTTP_11;
+    (is_host(host) && header.is_none_or(is_host) && !is_needed_too).then(|| host.to_owned())
 }
 
 /// A host name, an IPv4 address, or an IPv6 address in brackets, perhaps with a port. Nothing else gets

@@ -1,238 +1,220 @@
-//! One listening socket, and the HTTP connections that it accepts.
-//!
-//! A client that is slow to say what it wants costs no more than its socket: the time of a request's
-//! head runs from its first byte, and a connection that is kept alive between requests has a longer one.
+//! One listening socket, and what stands between it and HTTP: the PROXY protocol and TLS.
 
 use std::io;
-use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::exchange::{self, Accepted};
 use super::front_door::FrontDoor;
-use crate::model::clock::Tick;
-use crate::model::limits;
-use crate::transports::websocket::upgrade::Peer;
+use super::proxy_protocol;
+use super::tls::{Acceptor, client_certificate};
+use crate::connections::Wire;
+use crate::model::address::{Address, ListenAt};
+use crate::model::forwarded;
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 4096;
 
 /// Accepts until it is dropped; what it accepted lives on.
 pub struct Listener {
-    address: SocketAddr,
+    at: ListenAt,
     _accepting: DropGuard,
+    _file: Option<SocketFile>,
 }
 
-/// Binds without accepting yet, so that a reload can still be refused.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// A socket that is bound, and not yet accepted from: a reload can still be refused.
+pub enum Bound {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, Option<SocketFile>),
+}
+
+/// The file of a Unix socket, which goes when nobody listens there any more.
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// `shared` lets several processes listen on one port (`SO_REUSEPORT`).
+pub fn bind(address: &Address, shared: bool) -> io::Result<Bound> {
+    match address {
+        Address::Tcp(address) => bind_tcp(*address, shared).map(Bound::Tcp),
+        Address::Unix(path) => bind_unix(path),
+    }
+}
+
+fn bind_tcp(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
     socket.bind(&address.into())?;
-    socket.listen(1024)?;
+    socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
 
-impl Listener {
-    pub fn open(socket: std::net::TcpListener, door: FrontDoor) -> io::Result<Self> {
-        let address = socket.local_addr()?;
-        let listener = TcpListener::from_std(socket)?;
-        let accepting = CancellationToken::new();
-        let stop = accepting.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = accept(listener, Arc::new(door)) => {}
-                () = stop.cancelled() => {}
-            }
-        });
-        Ok(Self { address, _accepting: accepting.drop_guard() })
+/// A socket file that nobody listens on any more is replaced; any other file is not ours to remove.
+fn bind_unix(path: &Path) -> io::Result<Bound> {
+    use std::os::unix::net;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket());
+    if is_socket && net::UnixStream::connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+    {
+        std::fs::remove_file(path)?;
     }
-
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
+    let socket = net::UnixListener::bind(path)?;
+    Ok(Bound::Unix(socket, Some(SocketFile(path.to_owned()))))
 }
 
-async fn accept(listener: TcpListener, door: Arc<FrontDoor>) {
-    loop {
-        match listener.accept().await {
-            Ok((socket, remote)) => {
-                let Ok(local) = prepare(&socket) else { continue };
-                tokio::spawn(serve(socket, remote, local, door.clone()));
+impl Bound {
+    fn prepare(&self) -> io::Result<()> {
+        match self {
+            Bound::Tcp(socket) => {
+                socket.set_nonblocking(true)?;
+                prepare(socket)
             }
-            Err(error) => {
-                door.accept_failed(&error);
-                // Out of open files, most likely: wait for some to be closed instead of spinning.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            Bound::Unix(socket, _) => socket.set_nonblocking(true),
         }
     }
 }
 
-/// A client that vanished without a word is noticed by TCP within two minutes, whatever its timeouts.
-fn prepare(socket: &TcpStream) -> io::Result<SocketAddr> {
-    socket.set_nodelay(true)?;
+/// Accepted sockets take these over (as Linux does it), which spares six system calls for each. A client
+/// that vanished without a word is noticed by TCP within two minutes, whatever its timeouts.
+fn prepare(socket: &std::net::TcpListener) -> io::Result<()> {
     let keepalive =
         TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(15)).with_retries(4);
     let options = socket2::SockRef::from(socket);
+    options.set_tcp_nodelay(true)?;
     options.set_tcp_keepalive(&keepalive)?;
-    options.set_tcp_user_timeout(Some(Duration::from_secs(120)))?;
-    socket.local_addr()
+    options.set_tcp_user_timeout(Some(Duration::from_secs(120)))
 }
 
-async fn serve(socket: TcpStream, remote: SocketAddr, local: SocketAddr, door: Arc<FrontDoor>) {
-    let peer = Peer { remote, local, scheme: "http", release };
-    let pace = Arc::new(Pace::new());
-    let io = TokioIo::new(Paced { socket, pace: pace.clone() });
-    let service = {
-        let (door, pace) = (door.clone(), pace.clone());
-        service_fn(move |request| {
-            let (door, pace) = (door.clone(), pace.clone());
-            pace.begin_serving();
-            async move {
-                let answer = door.answer(request, peer).await;
-                pace.begin_waiting();
-                Ok::<_, std::convert::Infallible>(answer)
+impl Listener {
+    pub fn open(at: &ListenAt, bound: Bound, tls: Option<Arc<Acceptor>>, door: FrontDoor) -> io::Result<Self> {
+        bound.prepare()?;
+        let accepting = CancellationToken::new();
+        let stop = accepting.clone();
+        let door = Arc::new(door);
+        let (address, file) = match bound {
+            Bound::Tcp(socket) => {
+                let address = Address::Tcp(socket.local_addr()?);
+                let listener = TcpListener::from_std(socket)?;
+                tokio::spawn(async move { stop.run_until_cancelled(accept_tcp(listener, tls, door)).await });
+                (address, None)
             }
-        })
-    };
-    let connection =
-        http1::Builder::new().max_header_size(limits::REQUEST_HEAD).serve_connection(io, service).with_upgrades();
-    let mut connection = pin!(connection);
-    let closing = door.closing();
-    let mut closed = pin!(closing.cancelled());
-    let mut is_closing = false;
+            Bound::Unix(socket, file) => {
+                let listener = UnixListener::from_std(socket)?;
+                tokio::spawn(async move { stop.run_until_cancelled(accept_unix(listener, door)).await });
+                (at.address.clone(), file)
+            }
+        };
+        let at = ListenAt { address, tls: at.tls };
+        Ok(Self { at, _accepting: accepting.drop_guard(), _file: file })
+    }
+
+    /// Where it listens, with the port that was taken.
+    pub fn at(&self) -> &ListenAt {
+        &self.at
+    }
+}
+
+async fn accept_tcp(listener: TcpListener, tls: Option<Arc<Acceptor>>, door: Arc<FrontDoor>) {
     loop {
-        let patience = door.handshake_timeout();
-        tokio::select! {
-            // An error is the client's leaving, or a request that hyper has answered itself.
-            _ = connection.as_mut() => return,
-            () = tokio::time::sleep(pace.time_left(patience)) => {
-                if pace.is_over(patience) {
-                    return;
-                }
+        match listener.accept().await {
+            Ok((socket, remote)) => {
+                let (tls, door) = (tls.clone(), door.clone());
+                door.engine().exchanges.clone().spawn(serve_tcp(socket, remote, tls, door));
             }
-            () = closed.as_mut(), if !is_closing => {
-                is_closing = true;
-                connection.as_mut().graceful_shutdown();
+            Err(error) => failed(&error, &door).await,
+        }
+    }
+}
+
+async fn accept_unix(listener: UnixListener, door: Arc<FrontDoor>) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                door.engine().exchanges.clone().spawn(serve_unix(socket, door.clone()));
             }
+            Err(error) => failed(&error, &door).await,
         }
     }
 }
 
-/// Gives back the bare socket behind an upgrade, and what was read with the handshake.
-fn release(upgraded: Upgraded) -> Option<(TcpStream, Bytes)> {
-    let parts = upgraded.downcast::<TokioIo<Paced>>().ok()?;
-    // A copy of what was read, mostly nothing: the original is a view of hyper's whole buffer, and would
-    // keep its 8 KiB for as long as the socket lives.
-    Some((parts.io.into_inner().socket, Bytes::from(parts.read_buf.to_vec())))
+async fn failed(error: &io::Error, door: &FrontDoor) {
+    // One client's own misfortune is no reason to keep the others waiting.
+    if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
+        return;
+    }
+    door.accept_failed(error);
+    // Out of open files, most likely: wait for some to be closed instead of spinning.
+    tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-/// What an HTTP connection is doing, and since when: one word, so that reading and serving can tell.
-struct Pace(AtomicU64);
+async fn serve_tcp(mut socket: TcpStream, remote: SocketAddr, tls: Option<Arc<Acceptor>>, door: Arc<FrontDoor>) {
+    let Ok(local) = socket.local_addr() else { return };
+    let Some((remote, local)) = addresses(&mut socket, remote, local, &door).await else { return };
+    let remote = remote.ip().to_canonical();
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let plain = |wire| Accepted { wire, remote, local, scheme, certificate: None, is_http_2: false };
+    let Some(acceptor) = tls else { return exchange::serve(plain(Wire::Tcp(socket)), door).await };
+    let handshake = Box::pin(tokio::time::timeout(door.handshake_timeout(), acceptor.accept(socket)));
+    let stream = match handshake.await {
+        Ok(Ok(Some(stream))) => stream,
+        Ok(Ok(None)) => return,
+        Ok(Err(error)) => return door.handshake_failed(remote, &error.to_string()),
+        Err(_) => return door.handshake_failed(remote, "it took too long"),
+    };
+    let (_, connection) = stream.get_ref();
+    let certificate = client_certificate(connection);
+    let is_http_2 = connection.alpn_protocol() == Some(b"h2");
+    exchange::serve(Accepted { certificate, is_http_2, ..plain(Wire::Other(Box::new(stream))) }, door).await;
+}
 
-const WAITING: u64 = 0;
-const READING: u64 = 1;
-const SERVING: u64 = 2;
-
-impl Pace {
-    fn new() -> Self {
-        let pace = Self(AtomicU64::new(0));
-        pace.set(WAITING);
-        pace
+/// Both ends of the connection: where the PROXY protocol is spoken, as a trusted proxy tells them.
+async fn addresses(
+    socket: &mut TcpStream,
+    remote: SocketAddr,
+    local: SocketAddr,
+    door: &FrontDoor,
+) -> Option<(SocketAddr, SocketAddr)> {
+    let gateway = door.engine().gateway();
+    let settings = &gateway.settings;
+    if !settings.proxy_protocol
+        || !door.is_for_clients()
+        || !forwarded::is_trusted(remote.ip().to_canonical(), &settings.trusted_proxies)
+    {
+        return Some((remote, local));
     }
-
-    fn set(&self, doing: u64) {
-        self.0.store(Tick::now().0 << 2 | doing, Relaxed);
-    }
-
-    fn begin_serving(&self) {
-        self.set(SERVING);
-    }
-
-    fn begin_waiting(&self) {
-        self.set(WAITING);
-    }
-
-    /// Bytes came: the head of a request has begun, unless one is being read or served already.
-    fn note_read(&self) {
-        if self.0.load(Relaxed) & 3 == WAITING {
-            self.set(READING);
+    match proxy_protocol::read(socket, gateway.handshake_timeout()).await {
+        Ok(Some(addresses)) => Some((addresses.source, addresses.destination)),
+        Ok(None) => Some((remote, local)),
+        Err(error) => {
+            door.handshake_failed(remote.ip(), &error.to_string());
+            None
         }
     }
-
-    /// `None` while a request is served, which has deadlines of its own.
-    fn deadline(&self, patience: Duration) -> Option<(Tick, Duration)> {
-        let word = self.0.load(Relaxed);
-        let since = Tick(word >> 2);
-        match word & 3 {
-            WAITING => Some((since, limits::KEEP_ALIVE)),
-            READING => Some((since, patience)),
-            _ => None,
-        }
-    }
-
-    fn is_over(&self, patience: Duration) -> bool {
-        self.deadline(patience).is_some_and(|(since, time)| Tick::now().since(since) >= time)
-    }
-
-    /// When to look again: a head may begin right now, so never later than its whole time.
-    fn time_left(&self, patience: Duration) -> Duration {
-        let left = self
-            .deadline(patience)
-            .map_or(patience, |(since, time)| time.saturating_sub(Tick::now().since(since)).min(patience));
-        left.max(Duration::from_millis(1))
-    }
 }
 
-/// A socket that notes when bytes come.
-struct Paced {
-    socket: TcpStream,
-    pace: Arc<Pace>,
-}
-
-impl AsyncRead for Paced {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.socket).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.pace.note_read();
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Paced {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
+async fn serve_unix(socket: UnixStream, door: Arc<FrontDoor>) {
+    // Who connects here is on this machine.
+    let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let accepted = Accepted {
+        wire: Wire::Unix(socket),
+        remote: here,
+        local: SocketAddr::new(here, 80),
+        scheme: "http",
+        certificate: None,
+        is_http_2: false,
+    };
+    exchange::serve(accepted, door).await;
 }

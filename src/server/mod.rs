@@ -1,13 +1,19 @@
 //! Puts everything together: the engine, its listeners, the deadlines, reload and shutdown.
 
+mod acme;
+mod exchange;
 mod front_door;
 mod listener;
+mod pace;
+mod proxy_protocol;
 pub mod reload;
 mod shutdown;
+pub mod systemd;
+mod tls;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,33 +21,54 @@ use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::gateway::{Gateway, Settings};
+use crate::api::tls::Material;
 use crate::engine::{CallbackBase, Engine};
+use crate::model::address::{Address, ListenAt};
 use crate::model::clock::Tick;
-use crate::outbound::backends::Backends;
+use crate::outbound::backends;
 use crate::telemetry::metrics::Metrics;
 use crate::transports::websocket::sweeper;
+use acme::{Acme, Challenges};
 use front_door::{Audience, FrontDoor};
-use listener::Listener;
+use listener::{Bound, Listener};
+use systemd::PassedSockets;
+use tls::Acceptor;
 
 /// A running gateway.
 pub struct Server {
     engine: Arc<Engine>,
     listeners: Mutex<Listeners>,
+    /// Sockets that systemd opened for us, until somebody asks for their address.
+    passed: Mutex<PassedSockets>,
+    /// What is shown to a CA that asks whose a domain is.
+    challenges: Arc<Challenges>,
+    /// The certificates that are ordered, and from whom.
+    ordering: Mutex<Option<Ordering>>,
+    /// The health checks of the backends that are served now.
+    checks: Mutex<Vec<AbortOnDropHandle<()>>>,
     /// The sweeper and the metrics' upkeep: they run until the server is dropped.
     _upkeep: [AbortOnDropHandle<()>; 2],
+}
+
+struct Ordering {
+    settings: acme::Settings,
+    data_dir: PathBuf,
+    _running: AbortOnDropHandle<()>,
 }
 
 /// The listeners by the address that was asked for; port 0 stands for one that is kept.
 #[derive(Default)]
 struct Listeners {
-    clients: HashMap<SocketAddr, Listener>,
-    admin: Option<(SocketAddr, Listener)>,
+    clients: HashMap<ListenAt, Listener>,
+    admin: Option<(ListenAt, Listener)>,
+    /// What makes TLS of accepted connections; its certificates are swapped, it stays.
+    tls: Option<Arc<Acceptor>>,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on `{address}`: {source}")]
 pub struct BindError {
-    pub address: SocketAddr,
+    pub address: Address,
     pub source: io::Error,
 }
 
@@ -49,37 +76,47 @@ pub struct BindError {
 pub enum StartError {
     #[error(transparent)]
     Bind(#[from] BindError),
-    #[error("cannot set up TLS towards backends: {0}")]
-    Backends(#[source] io::Error),
+    #[error("cannot set up TLS: {0}")]
+    Tls(#[from] rustls::Error),
 }
 
 impl Server {
     /// Binds every listener, then serves.
-    pub async fn start(gateway: Gateway, metrics: Metrics) -> Result<Arc<Self>, StartError> {
+    pub async fn start(mut gateway: Gateway, passed: PassedSockets, metrics: Metrics) -> Result<Arc<Self>, StartError> {
         let settings = gateway.settings.clone();
-        let backends = Backends::new().map_err(StartError::Backends)?;
-        let engine = Arc::new(Engine::new(gateway, backends, metrics));
+        let (tls, acme) = (gateway.tls.take(), gateway.acme.take());
+        let engine = Arc::new(Engine::new(gateway, metrics));
         let sweeping = tokio::spawn(sweeper::run(engine.clone()));
         let upkeep = tokio::spawn(upkeep(engine.clone()));
         let server = Arc::new(Self {
             engine,
             listeners: Mutex::default(),
+            passed: Mutex::new(passed),
+            challenges: Arc::default(),
+            ordering: Mutex::default(),
+            checks: Mutex::default(),
             _upkeep: [AbortOnDropHandle::new(sweeping), AbortOnDropHandle::new(upkeep)],
         });
         let bound = server.bind(&settings)?;
+        server.take_certificates(tls)?;
+        server.order_certificates(acme, &settings);
         server.switch_listeners(&settings, bound);
+        server.check_backends();
+        for address in server.passed.lock().left_over() {
+            tracing::warn!("systemd passed a socket for {address}, which the file does not listen on");
+        }
         Ok(server)
     }
 
-    /// The addresses that clients reach, in the order of the file.
-    pub fn client_addresses(&self) -> Vec<SocketAddr> {
+    /// Where clients reach us, in the order of the file.
+    pub fn client_listeners(&self) -> Vec<ListenAt> {
         let listeners = self.listeners.lock();
         let asked = &self.engine.gateway().settings.listen;
-        asked.iter().filter_map(|address| listeners.clients.get(address)).map(Listener::address).collect()
+        asked.iter().filter_map(|at| listeners.clients.get(at)).map(|listener| listener.at().clone()).collect()
     }
 
-    pub fn admin_address(&self) -> Option<SocketAddr> {
-        self.listeners.lock().admin.as_ref().map(|(_, listener)| listener.address())
+    pub fn admin_listener(&self) -> Option<ListenAt> {
+        self.listeners.lock().admin.as_ref().map(|(_, listener)| listener.at().clone())
     }
 
     pub fn engine(&self) -> &Arc<Engine> {
@@ -87,27 +124,66 @@ impl Server {
     }
 
     /// Binds the addresses that are not listened on yet; nothing is changed if one fails.
-    fn bind(&self, settings: &Settings) -> Result<Vec<(Audience, SocketAddr, std::net::TcpListener)>, BindError> {
+    fn bind(&self, settings: &Settings) -> Result<Vec<(Audience, ListenAt, Bound)>, BindError> {
         let listeners = self.listeners.lock();
-        let clients = settings.listen.iter().map(|address| (Audience::Clients, *address));
-        let admin = settings.admin_listen.iter().map(|address| (Audience::Operators, *address));
-        let missing = clients.chain(admin).filter(|(audience, address)| match audience {
-            Audience::Clients => !listeners.clients.contains_key(address),
-            Audience::Operators => listeners.admin.as_ref().is_none_or(|(asked, _)| asked != address),
+        let clients = settings.listen.iter().map(|at| (Audience::Clients, at.clone()));
+        let admin = settings.admin_listen.iter().map(|at| (Audience::Operators, at.clone()));
+        let missing = clients.chain(admin).filter(|(audience, at)| match audience {
+            Audience::Clients => !listeners.clients.contains_key(at),
+            Audience::Operators => listeners.admin.as_ref().is_none_or(|(asked, _)| asked != at),
         });
-        let bind = |(audience, address)| {
-            let socket = listener::bind(address).map_err(|source| BindError { address, source })?;
-            Ok((audience, address, socket))
+        let bind = |(audience, at): (Audience, ListenAt)| {
+            let passed = self.passed.lock().take(&at.address);
+            let bound = match passed {
+                Some(passed) => Ok(passed),
+                None => listener::bind(&at.address, settings.reuse_port),
+            };
+            let bound = bound.map_err(|source| BindError { address: at.address.clone(), source })?;
+            Ok((audience, at, bound))
         };
         missing.map(bind).collect()
     }
 
-    /// Opens the new listeners, then closes those that the file no longer names. Connections stay.
-    fn switch_listeners(&self, settings: &Settings, bound: Vec<(Audience, SocketAddr, std::net::TcpListener)>) {
+    /// Handshakes from now on are made with these certificates; connections that are open stay.
+    fn take_certificates(&self, material: Option<Material>) -> Result<(), rustls::Error> {
         let mut listeners = self.listeners.lock();
-        for (audience, asked, socket) in bound {
-            let door = FrontDoor::new(self.engine.clone(), audience);
-            let opened = match Listener::open(socket, door) {
+        match (material, &listeners.tls) {
+            (Some(material), Some(acceptor)) => {
+                if acceptor.swap(material)? {
+                    tracing::info!("certificates were read anew");
+                }
+            }
+            (Some(material), None) => listeners.tls = Some(Arc::new(Acceptor::new(material, self.challenges.clone())?)),
+            (None, _) => listeners.tls = None,
+        }
+        Ok(())
+    }
+
+    /// Has certificates ordered and renewed. What is under way for the same settings goes on.
+    fn order_certificates(&self, settings: Option<acme::Settings>, of_gateway: &Settings) {
+        let mut ordering = self.ordering.lock();
+        let acceptor = self.listeners.lock().tls.clone();
+        let (Some(settings), Some(acceptor)) = (settings, acceptor) else {
+            *ordering = None;
+            return;
+        };
+        let data_dir = of_gateway.data_dir.clone();
+        let is_same = |at_work: &Ordering| at_work.settings == settings && at_work.data_dir == data_dir;
+        if ordering.as_ref().is_some_and(is_same) {
+            return;
+        }
+        let acme = Acme::new(settings.clone(), &data_dir, self.challenges.clone(), &self.engine.metrics);
+        let running = tokio::spawn(acme.run(move |certificate| acceptor.serve_issued(vec![certificate.key])));
+        *ordering = Some(Ordering { settings, data_dir, _running: AbortOnDropHandle::new(running) });
+    }
+
+    /// Opens the new listeners, then closes those that the file no longer names. Connections stay.
+    fn switch_listeners(&self, settings: &Settings, bound: Vec<(Audience, ListenAt, Bound)>) {
+        let mut listeners = self.listeners.lock();
+        for (audience, asked, bound) in bound {
+            let door = FrontDoor::new(self.engine.clone(), audience, self.challenges.clone());
+            let tls = listeners.tls.clone().filter(|_| asked.tls);
+            let opened = match Listener::open(&asked, bound, tls, door) {
                 Ok(opened) => opened,
                 Err(error) => {
                     tracing::error!(%error, "a bound listener on {asked} could not be opened");
@@ -121,12 +197,23 @@ impl Server {
                 Audience::Operators => listeners.admin = Some((asked, opened)),
             }
         }
-        listeners.clients.retain(|address, _| settings.listen.contains(address));
+        listeners.clients.retain(|at, _| settings.listen.contains(at));
         if settings.admin_listen.is_none() {
             listeners.admin = None;
         }
-        let first = settings.listen.first().and_then(|address| listeners.clients.get(address)).map(Listener::address);
+        let asked = settings.listen.iter().filter_map(|at| listeners.clients.get(at));
+        let first = asked.map(Listener::at).find(|at| at.address.tcp().is_some());
         self.engine.set_callback(callback_base(settings, first));
+    }
+
+    /// Health checks of the backends that are served now, in place of those of before.
+    fn check_backends(&self) {
+        let gateway = self.engine.gateway();
+        let checks = gateway
+            .backends
+            .iter()
+            .map(|backend| AbortOnDropHandle::new(tokio::spawn(backends::check_forever(backend.clone()))));
+        *self.checks.lock() = checks.collect();
     }
 }
 
@@ -143,7 +230,7 @@ async fn upkeep(engine: Arc<Engine>) {
 
 /// Backends push to `callback_url`, or to the first listener; one that listens everywhere is reached
 /// on this machine's loopback.
-fn callback_base(settings: &Settings, first: Option<SocketAddr>) -> CallbackBase {
+fn callback_base(settings: &Settings, first: Option<&ListenAt>) -> CallbackBase {
     if let Some(uri) = &settings.callback_url {
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let scheme = uri.scheme_str().unwrap_or("http");
@@ -152,10 +239,13 @@ fn callback_base(settings: &Settings, first: Option<SocketAddr>) -> CallbackBase
         let url = format!("{scheme}://{host}{}", uri.path().trim_end_matches('/'));
         return CallbackBase { host, url };
     }
-    let Some(mut address) = first else { return CallbackBase::default() };
+    let Some((mut address, tls)) = first.and_then(|at| Some((at.address.tcp()?, at.tls))) else {
+        return CallbackBase::default();
+    };
     if address.ip().is_unspecified() {
         address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
     }
-    let host = if address.port() == 80 { address.ip().to_string() } else { address.to_string() };
-    CallbackBase { url: format!("http://{host}"), host }
+    let (scheme, default_port) = if tls { ("https", 443) } else { ("http", 80) };
+    let host = if address.port() == default_port { address.ip().to_string() } else { address.to_string() };
+    CallbackBase { url: format!("{scheme}://{host}"), host }
 }

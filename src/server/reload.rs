@@ -3,15 +3,18 @@
 //! Everything changes at once, or nothing does: the new file is read, checked and its new addresses are
 //! bound before anything of the old one is touched.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use notify::{RecursiveMode, Watcher as _};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use super::{BindError, Server};
+use super::{Server, StartError};
 use crate::api::gateway::Gateway;
 use crate::connections::When;
 use crate::model::close::Close;
@@ -23,8 +26,10 @@ impl Server {
     /// Serves this gateway from now on. Sockets stay, their next message takes the new routes; those
     /// of a stage that is gone are closed, after what they have in flight, and their `$disconnect`
     /// goes where it would have gone.
-    pub fn reload(&self, mut gateway: Gateway) -> Result<(), BindError> {
+    pub fn reload(&self, mut gateway: Gateway) -> Result<(), StartError> {
         let bound = self.bind(&gateway.settings)?;
+        self.take_certificates(gateway.tls.take())?;
+        self.order_certificates(gateway.acme.take(), &gateway.settings);
         let settings = gateway.settings.clone();
         let old = self.engine().gateway();
         for (key, stage) in old.stages.iter().chain(&old.retired) {
@@ -32,8 +37,14 @@ impl Server {
                 gateway.retired.insert(key.clone(), stage.clone());
             }
         }
+        for (key, stage) in &old.http_stages {
+            if !gateway.http_stages.contains_key(key) {
+                stage.retired.cancel();
+            }
+        }
         self.engine().replace_gateway(gateway);
         self.switch_listeners(&settings, bound);
+        self.check_backends();
         let current = self.engine().gateway();
         self.engine().connections.visit(|connection| {
             if current.retired.contains_key(&connection.client.stage) {
@@ -44,35 +55,55 @@ impl Server {
     }
 }
 
-/// Tells of changes to one file. The directory is watched, because a file that is replaced by a rename
-/// takes the watch on itself with it.
+/// Tells of changes to a file and to those that it names. Directories are watched, because a file that is replaced
+/// by a rename takes the watch on itself with it.
 pub struct Watch {
     changes: mpsc::Receiver<()>,
-    _watcher: notify::RecommendedWatcher,
+    watcher: notify::RecommendedWatcher,
+    names: Arc<Mutex<HashSet<OsString>>>,
+    directories: HashSet<PathBuf>,
 }
 
 impl Watch {
     pub fn new(file: &Path) -> io::Result<Self> {
-        // A link's own directory and that of the file behind it: Kubernetes swaps the link `..data`.
-        let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
-        let mut names: Vec<OsString> =
-            [file, &target].into_iter().filter_map(Path::file_name).map(OsString::from).collect();
-        names.push("..data".into());
-        let mut directories = vec![directory_of(file), directory_of(&target)];
-        directories.dedup();
+        // Kubernetes swaps the link `..data`.
+        let names = Arc::new(Mutex::new(HashSet::from([OsString::from("..data")])));
         let (sender, changes) = mpsc::channel(1);
-        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            let is_ours = |path: &PathBuf| path.file_name().is_some_and(|name| names.iter().any(|ours| ours == name));
+        let ours = names.clone();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            let is_ours = |path: &PathBuf| path.file_name().is_some_and(|name| ours.lock().contains(name));
             if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(is_ours)) {
                 // A full channel already holds the news.
                 let _ = sender.try_send(());
             }
-        })
-        .map_err(io::Error::other)?;
-        for directory in directories {
-            watcher.watch(&directory, RecursiveMode::NonRecursive).map_err(io::Error::other)?;
+        });
+        let watcher = watcher.map_err(io::Error::other)?;
+        let mut watch = Self { changes, watcher, names, directories: HashSet::new() };
+        watch.add(file)?;
+        Ok(watch)
+    }
+
+    /// Watches these files as well.
+    pub fn follow<'p>(&mut self, files: impl Iterator<Item = &'p PathBuf>) {
+        for file in files {
+            if let Err(error) = self.add(file) {
+                tracing::warn!(%error, "{} cannot be watched for changes; SIGHUP reads it anew", file.display());
+            }
         }
-        Ok(Self { changes, _watcher: watcher })
+    }
+
+    fn add(&mut self, file: &Path) -> io::Result<()> {
+        // A link's own directory and that of the file behind it.
+        let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
+        for file in [file, &target] {
+            self.names.lock().extend(file.file_name().map(OsString::from));
+            let directory = directory_of(file);
+            if !self.directories.contains(&directory) {
+                self.watcher.watch(&directory, RecursiveMode::NonRecursive).map_err(io::Error::other)?;
+                self.directories.insert(directory);
+            }
+        }
+        Ok(())
     }
 
     /// The file has changed, and has been quiet since, or has kept changing for a second.

@@ -24,6 +24,7 @@ impl Server {
         engine.begin_drain();
         let end = Instant::now() + settings.drain_timeout;
         self.close_sockets(settings.drain_timeout / 2).await;
+        engine.carried.cancel();
         engine.tasks.close();
         if timeout_at(end, engine.tasks.wait()).await.is_err() {
             engine.deadline.cancel();
@@ -34,7 +35,12 @@ impl Server {
                 tracing::warn!(tasks = engine.tasks.len(), "the drain ended before everything was answered");
             }
         }
+        // What is being answered still is, and then each connection ends.
         engine.closing.cancel();
+        engine.exchanges.close();
+        if timeout_at(end.max(Instant::now() + FORCED), engine.exchanges.wait()).await.is_err() {
+            tracing::warn!(connections = engine.exchanges.len(), "the drain ended before every answer was taken");
+        }
         tracing::info!("drained");
     }
 

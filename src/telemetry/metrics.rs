@@ -37,13 +37,17 @@ macro_rules! metrics_list {
 
 metrics_list! {
     CONNECTIONS_OPEN = "livegate_connections_open" "gauge" ("api, stage")
-        "Connections open now";
+        "Connections open now: WebSockets, and upgraded connections of HTTP APIs";
     CONNECTS = "livegate_connects_total" "counter" ("api, stage, outcome")
         "Handshakes by outcome: opened, refused (by the backend), failed (AWS: ConnectCount)";
     CONNECTIONS_CLOSED = "livegate_connections_closed_total" "counter" ("api, stage, code")
         "Connections closed, by close code; client codes outside the gateway's own list count as other";
     MESSAGES = "livegate_messages_total" "counter" ("api, stage, direction")
         "Messages from clients (in) and frames of data written to clients (out) (AWS: MessageCount)";
+    REQUESTS = "livegate_requests_total" "counter" ("api, stage, status")
+        "Requests of HTTP APIs by the answer's status: 1xx to 5xx (AWS: Count, 4xx, 5xx)";
+    REQUEST_LATENCY = "livegate_request_latency_seconds" "histogram" ("api, stage")
+        "Time from the head of a request of an HTTP API to the head of its answer (AWS: Latency)";
     PUSHES = "livegate_pushes_total" "counter" ("api, stage, outcome")
         "Calls of the @connections API by outcome: ok, gone, full, refused, invalid, too_large";
     PUSH_LATENCY = "livegate_push_latency_seconds" "histogram" ("api, stage")
@@ -64,6 +68,12 @@ metrics_list! {
         "$disconnect calls given up after disconnect_retry, at the end of a drain, or for want of room";
     RELOADS = "livegate_reloads_total" "counter" ("outcome")
         "Reloads of routes.toml by outcome: ok, unchanged, problems";
+    CERTIFICATE_ORDERS = "livegate_certificate_orders_total" "counter" ("domain, outcome")
+        "Orders of an ACME certificate by outcome: ok, failed; the domain is its first";
+    CERTIFICATE_EXPIRATION = "livegate_certificate_expiration_timestamp_seconds" "gauge" ("domain")
+        "When the ACME certificate expires, in seconds since 1970; 0 while there is none";
+    HANDSHAKE_ERRORS = "livegate_handshake_errors_total" "counter" ("")
+        "Connections that ended in their TLS handshake or PROXY protocol header";
     ACCEPT_ERRORS = "livegate_accept_errors_total" "counter" ("")
         "Connections that could not be accepted, for want of open files above all";
 }
@@ -76,12 +86,21 @@ pub struct Metrics {
     stages: Arc<DashMap<StageKey, Arc<StageMetrics>>>,
     pub reloads: Arc<Reloads>,
     pub accept_errors: Counter,
+    pub handshake_errors: Counter,
 }
 
 pub struct Reloads {
     pub ok: Counter,
     pub unchanged: Counter,
     pub problems: Counter,
+}
+
+/// The kept handles of the certificate that is ordered for a domain.
+pub struct CertificateMetrics {
+    pub ordered: Counter,
+    pub failed: Counter,
+    /// Seconds since 1970.
+    pub expiration: Gauge,
 }
 
 /// The kept handles of one stage.
@@ -94,6 +113,8 @@ pub struct StageMetrics {
     closed_other: Counter,
     pub messages_in: Counter,
     pub messages_out: Counter,
+    requests: [Counter; 5],
+    pub request_latency: Histogram,
     pub pushes: Pushes,
     pub push_latency: Histogram,
     pub integration_latency: Histogram,
@@ -143,6 +164,7 @@ impl Default for Metrics {
             stages: Arc::default(),
             reloads: Arc::new(reloads),
             accept_errors: counter(&recorder, ACCEPT_ERRORS, &[]),
+            handshake_errors: counter(&recorder, HANDSHAKE_ERRORS, &[]),
             recorder: Arc::new(recorder),
         }
     }
@@ -152,6 +174,17 @@ impl Metrics {
     /// The handles of a stage; the same ones again after a reload.
     pub fn stage(&self, key: &StageKey) -> Arc<StageMetrics> {
         self.stages.entry(key.clone()).or_insert_with(|| Arc::new(self.stage_handles(key))).clone()
+    }
+
+    /// The handles of the certificate whose first domain this is.
+    pub fn certificate(&self, domain: &str) -> CertificateMetrics {
+        let orders = |outcome| counter(&self.recorder, CERTIFICATE_ORDERS, &[("domain", domain), ("outcome", outcome)]);
+        let expiration = key_of(CERTIFICATE_EXPIRATION, &[("domain", domain)]);
+        CertificateMetrics {
+            ordered: orders("ok"),
+            failed: orders("failed"),
+            expiration: self.recorder.register_gauge(&expiration, &METADATA),
+        }
     }
 
     /// The text that Prometheus reads.
@@ -182,6 +215,8 @@ impl Metrics {
             closed_other: closed("other"),
             messages_in: with(MESSAGES, "direction", "in"),
             messages_out: with(MESSAGES, "direction", "out"),
+            requests: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| with(REQUESTS, "status", class)),
+            request_latency: histogram(REQUEST_LATENCY),
             pushes: Pushes {
                 ok: with(PUSHES, "outcome", "ok"),
                 gone: with(PUSHES, "outcome", "gone"),
@@ -208,6 +243,11 @@ impl Metrics {
 }
 
 impl StageMetrics {
+    /// The counter of a status's class.
+    pub fn requests(&self, status: u16) -> &Counter {
+        &self.requests[usize::from(status / 100).clamp(1, 5) - 1]
+    }
+
     /// The counter of one close code.
     pub fn closed(&self, code: u16) -> &Counter {
         self.closed.iter().find(|(known, _)| *known == code).map_or(&self.closed_other, |(_, counter)| counter)
@@ -244,9 +284,11 @@ mod tests {
     fn every_metric_of_the_list_is_rendered_once_used() {
         let metrics = Metrics::default();
         let stage = metrics.stage(&StageKey { api: "chat".into(), stage: "prod".into() });
+        metrics.certificate("chat.example.com").expiration.set(1.0);
         stage.open.increment(1.0);
         stage.outbox_bytes.increment(0.0);
         stage.push_latency.record(0.01);
+        stage.request_latency.record(0.01);
         stage.integration_latency.record(0.01);
         let text = metrics.render();
         for about in ALL {

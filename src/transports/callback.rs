@@ -15,7 +15,7 @@ use serde_json::json;
 
 use crate::api::gateway::Gateway;
 use crate::api::stage::Stage;
-use crate::connections::{Connection, Error, Outgoing};
+use crate::connections::{Connection, Error, Outgoing, discard};
 use crate::engine::Engine;
 use crate::model::answer::{self, Answer};
 use crate::model::close::Close;
@@ -208,19 +208,4 @@ async fn read(mut body: Incoming, declared: Option<u64>, bound: usize) -> Result
         discard(body);
     }
     read
-}
-
-/// Reads on behind a refused body while the answer is on its way: closing the connection at once would
-/// reset it, and its sender would never see the 413.
-fn discard(mut body: Incoming) {
-    let rest = async move {
-        let mut length = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            length += frame.data_ref().map_or(0, Bytes::len);
-            if length > limits::TOO_LARGE_BODY {
-                break;
-            }
-        }
-    };
-    tokio::spawn(tokio::time::timeout(limits::CLOSE_WAIT, rest));
 }

@@ -2,5 +2,6 @@
 //! push, `operations.rs` for those who watch. They do not know each other.
 
 pub mod callback;
+pub mod http;
 pub mod operations;
 pub mod websocket;

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use std::sync::Arc;
-
 use http::{HeaderName, StatusCode, Uri};
 
 use super::Building;
@@ -12,7 +10,6 @@ use crate::expressions::variables::{Allowed, Template};
 use crate::model::client::StageKey;
 use crate::model::problem::Place;
 use crate::model::settings::Expression;
-use crate::outbound::backends::Backend;
 use crate::steps::integrations::{self, Integration, http_proxy, mock};
 use crate::steps::transforms::parameters::{self, Mapping, RequestParameters};
 
@@ -36,7 +33,7 @@ impl Building<'_> {
                 Some((parameters?, Integration::HttpProxy(Box::new(proxy))))
             }
             integrations::Settings::Mock(settings) => {
-                Some((RequestParameters::default(), Integration::Mock(self.mock(scope, settings)?)))
+                Some((RequestParameters::default(), Integration::Mock(self.mock(scope, settings, Allowed::ALL)?)))
             }
         }
     }
@@ -52,16 +49,14 @@ impl Building<'_> {
         let uri_text = filled.as_literal()?.to_owned();
         let parameters = parameters?;
         let uri = self.uri(&settings.uri.place, &uri_text, parameters)?;
-        let authority = uri.authority().map_or("", |authority| authority.as_str());
-        let backend = format!("{}://{authority}", uri.scheme_str().unwrap_or_default());
         let path = path_and_query(&uri_text).to_owned();
         let path = if path.starts_with('/') { path } else { format!("/{path}") };
         Some(http_proxy::HttpProxy::new(http_proxy::Parts {
-            backend: self.backends.entry(backend).or_insert_with(|| Arc::new(Backend::new(uri.clone()))).clone(),
+            backend: self.backend(&settings.uri.place, &uri)?,
             uri,
             path,
             maps_uri: parameters.changes_uri(),
-            timeout: settings.timeout.0,
+            timeout: settings.timeout.map_or(http_proxy::MESSAGE_TIMEOUT, |timeout| timeout.0),
             payload: settings.payload,
             stage: scope.key.clone(),
             route_key: scope.route_key.to_owned(),
@@ -70,7 +65,6 @@ impl Building<'_> {
 
     /// A URL that can be called, with every `{name}` in its path mapped by a parameter.
     fn uri(&mut self, place: &Place, text: &str, parameters: &RequestParameters) -> Option<Uri> {
-        let help = "write it like `http://127.0.0.1:3000/path`";
         let mut probe = text.to_owned();
         let path = path_and_query(text);
         for name in parameters.path_parameters() {
@@ -88,6 +82,12 @@ impl Building<'_> {
             self.problems.problem_with_help(place, found, "map it in `request_parameters`, or write `%7B` for a brace");
             return None;
         }
+        self.callable(place, text, &probe)
+    }
+
+    /// `probe` is the text with its holes filled.
+    pub(super) fn callable(&mut self, place: &Place, text: &str, probe: &str) -> Option<Uri> {
+        let help = "write it like `http://127.0.0.1:3000/path`";
         if probe.contains('#') {
             self.problems.problem_with_help(place, format!("`{text}` has a fragment, which no request carries"), help);
             return None;
@@ -138,15 +138,20 @@ impl Building<'_> {
         (self.problems.len() == before || !self.problems.has_problems()).then_some(all)
     }
 
-    fn mock(&mut self, scope: &RouteScope<'_>, settings: &mock::Settings) -> Option<mock::Mock> {
+    pub(super) fn mock(
+        &mut self,
+        scope: &RouteScope<'_>,
+        settings: &mock::Settings,
+        allowed: Allowed,
+    ) -> Option<mock::Mock> {
         let response = match &settings.response {
-            Some(written) => Some(self.template(scope, written, Allowed::ALL)?),
+            Some(written) => Some(self.template(scope, written, allowed)?),
             None => None,
         };
         let mut headers = Vec::new();
         for entry in &settings.headers {
             match HeaderName::from_bytes(entry.name.as_bytes()) {
-                Ok(name) => headers.push((name, self.template(scope, &entry.value, Allowed::ALL)?)),
+                Ok(name) => headers.push((name, self.template(scope, &entry.value, allowed)?)),
                 Err(_) => self.problems.problem(&entry.place, format!("`{}` is no header name", entry.name)),
             }
         }
@@ -154,7 +159,12 @@ impl Building<'_> {
         Some(mock::Mock { response, status, headers })
     }
 
-    fn template(&mut self, scope: &RouteScope<'_>, written: &Expression, allowed: Allowed) -> Option<Template> {
+    pub(super) fn template(
+        &mut self,
+        scope: &RouteScope<'_>,
+        written: &Expression,
+        allowed: Allowed,
+    ) -> Option<Template> {
         if written.unresolved {
             return None;
         }
@@ -164,7 +174,7 @@ impl Building<'_> {
         self.check_variables(scope, &written.place, template.stage_variables_used()).then_some(template)
     }
 
-    fn check_variables<'v>(
+    pub(super) fn check_variables<'v>(
         &mut self,
         scope: &RouteScope<'_>,
         place: &Place,
@@ -182,7 +192,7 @@ impl Building<'_> {
 }
 
 /// What stands behind the host of a URL; empty if nothing does.
-fn path_and_query(url: &str) -> &str {
+pub(super) fn path_and_query(url: &str) -> &str {
     let host = url.find("://").map_or(0, |scheme| scheme + 3);
     url[host..].find(['/', '?']).map_or("", |path| &url[host + path..])
 }

@@ -1,16 +1,17 @@
 //! The `[gateway]` table: listeners, draining, and the address that backends push to.
 
-use std::net::SocketAddr;
-
 use serde_json::json;
 
+use super::Tls;
+use crate::model::address::Address;
 use crate::model::problem::Place;
-use crate::model::settings::{Duration, Node, OneOrMany, OrNone, Reading, Setting, or_env, settings};
+use crate::model::settings::{Cidr, Duration, Node, OneOrMany, OrNone, Reading, Setting, Text, or_env, settings};
 
 settings! {
     /// The gateway itself.
     pub struct Gateway {
-        /// Where clients connect and backends call `@connections`. Port 0 takes a free one.
+        /// Where clients connect and backends call `@connections`: addresses with a port, of which 0 takes a free one, or
+        /// `unix:/path`. With a table `tls` all addresses speak TLS, save those written as `http://…`.
         pub listen: OneOrMany<ListenAddress> = "127.0.0.1:8080",
         /// Where operators look: `/metrics`, `/healthz`, `/readyz`.
         pub admin_listen: OrNone<ListenAddress> = "127.0.0.1:8081",
@@ -20,36 +21,64 @@ settings! {
         pub drain_timeout: Duration = "30s",
         /// The address that backends are told to push to; without it the first listener.
         pub callback_url: Option<Url>,
+        /// Proxies in front of the gateway, whose `X-Forwarded-For` and the like count; nobody's by default.
+        pub trusted_proxies: Vec<Cidr> = [],
+        /// Connections from `trusted_proxies` begin with a header of the PROXY protocol (version 1 or 2).
+        pub proxy_protocol: bool = false,
+        /// Lets several gateways on one machine share their ports (`SO_REUSEPORT`).
+        pub reuse_port: bool = false,
+        /// A folder for what outlives the gateway, such as ordered certificates; without it `livegate-data` beside this file.
+        pub data_dir: Option<Text>,
+        /// TLS on the client listeners.
+        pub tls: Option<Tls>,
         later {
-            data_dir: "nothing is kept on disk yet",
             region: "signatures of any region are accepted; ARNs come with a later version",
             account_id: "ARNs come with a later version",
-            trusted_proxies: "proxies in front come with a later version; the peer's address counts",
-            proxy_protocol: "the PROXY protocol comes with a later version",
             admin_token: "tokens for operators come with a later version; keep `admin_listen` on loopback",
-            tls: "TLS comes with a later version; put a TLS proxy in front",
         }
+        check is_consistent;
     }
 }
 
-/// An address and a port to listen on.
+fn is_consistent(gateway: &Gateway, reading: &mut Reading) {
+    if gateway.proxy_protocol && gateway.trusted_proxies.is_empty() {
+        let help = "add `trusted_proxies = [\"10.0.0.0/8\"]` with the addresses of the load balancers";
+        let found = "`proxy_protocol` is spoken by trusted proxies only, and there are none";
+        reading.problems.problem_with_help(&gateway.place, found, help);
+    }
+    for listener in gateway.listen.iter().filter(|listener| listener.tls == Some(true) && gateway.tls.is_none()) {
+        let help = "add `[gateway.tls]` with `certificates`";
+        reading.problems.problem_with_help(&listener.place, "this listener has no certificate", help);
+    }
+}
+
+/// An address to listen on.
 #[derive(Debug, Clone)]
 pub struct ListenAddress {
-    pub address: SocketAddr,
+    pub address: Address,
+    /// What the scheme in front says of TLS, if one is written.
+    pub tls: Option<bool>,
     pub place: Place,
 }
 
 impl Setting for ListenAddress {
     fn read(node: Node, reading: &mut Reading) -> Option<Self> {
-        let help = "write it like `127.0.0.1:8080` or `[::]:8080`";
+        let help = "write it like `127.0.0.1:8080`, `[::]:8080` or `unix:/run/livegate.sock`";
         let text = node.word(reading, "address", help)?;
-        if text.starts_with("unix:") {
-            let found = format!("{} is not in this version", node.as_written());
-            reading.problems.problem_with_help(&node.place, found, format!("Unix sockets come later; {help}"));
-            return None;
+        if let Some(path) = text.strip_prefix("unix:") {
+            if !path.starts_with('/') || path.ends_with('/') || path.len() > LONGEST_SOCKET_PATH {
+                reading.refuse(&node, "path of a socket", "write its whole path, like `unix:/run/livegate.sock`");
+                return None;
+            }
+            return Some(ListenAddress { address: Address::Unix(path.into()), tls: Some(false), place: node.place });
         }
-        match text.parse() {
-            Ok(address) => Some(ListenAddress { address, place: node.place }),
+        let (address, tls) = match text.split_once("://") {
+            Some(("http", address)) => (address, Some(false)),
+            Some(("https", address)) => (address, Some(true)),
+            _ => (text.as_str(), None),
+        };
+        match address.parse() {
+            Ok(address) => Some(ListenAddress { address: Address::Tcp(address), tls, place: node.place }),
             Err(_) => {
                 reading.refuse(&node, "address", help);
                 None
@@ -58,13 +87,17 @@ impl Setting for ListenAddress {
     }
 
     fn schema() -> serde_json::Value {
-        or_env(json!({ "type": "string", "pattern": r"^(\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]+$" }))
+        let pattern = r"^((https?://)?(\[[0-9A-Fa-f:.]+\]|[0-9.]+):[0-9]+|unix:/.+)$";
+        or_env(json!({ "type": "string", "pattern": pattern }))
     }
 
     fn kind() -> String {
-        "address with port".into()
+        "address with port, or socket".into()
     }
 }
+
+/// The longest path of a Unix socket that systems take.
+const LONGEST_SOCKET_PATH: usize = 103;
 
 /// An absolute `http` or `https` URL without query, fragment or user.
 #[derive(Debug, Clone)]

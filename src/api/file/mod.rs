@@ -3,17 +3,23 @@
 //! The doc comments of these structs are the reference of the file. A table per module: `gateway`, `routing` (an API
 //! and its routes), `stage`, `credential`; integrations declare their own settings beside their behaviour.
 
+mod acme;
+mod backend;
 mod credential;
 mod gateway;
 mod routing;
 mod stage;
+mod tls;
 
+pub use acme::{Acme, Challenge, DirectoryUrl, DomainName, hmac_key};
+pub use backend::{Backend, BackendName};
 pub use credential::Credential;
 pub use gateway::{Gateway, ListenAddress, Url};
 pub use routing::{
     Api, ApiName, Authorization, BasePath, ConnectionsApi, Domain, Host, MappedDomain, Protocol, Route, RouteKey,
 };
 pub use stage::{Ordering, Outbox, Stage, StageName, VariableName};
+pub use tls::{Certificate, ClientAuth, MinimumVersion, Tls};
 
 use serde_json::json;
 
@@ -29,11 +35,12 @@ settings! {
         pub apis: Table<Api, ApiName>,
         /// Who may push to connections.
         pub credentials: Table<Credential>,
+        /// Pools of servers, by the name that routes use as a host.
+        pub backends: Table<Backend, BackendName>,
         later {
             authorizers: "authorizers come with a later version; let the backend of `$connect` decide",
             usage_plans: "usage plans come with a later version",
             api_keys: "API keys come with a later version",
-            backends: "pools of backends come with a later version; write the backend's URL in the route",
         }
     }
 }

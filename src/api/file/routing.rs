@@ -7,7 +7,7 @@ use crate::model::settings::{
     Expression, Node, Reading, Setting, Spanned, Table, TableName, TableReference, Text, Value, choice, is_plain_name,
     nearest, or_env, settings,
 };
-use crate::steps::integrations;
+use crate::steps::{cors, integrations};
 
 use super::stage::{Stage, StageName};
 
@@ -16,9 +16,10 @@ choice! {
     pub enum Protocol {
         /// WebSocket.
         Websocket = "websocket",
+        /// HTTP: requests and answers.
+        Http = "http",
     }
     later {
-        "http": "HTTP APIs come with a later version",
         "rest": "REST APIs come with a later version",
     }
 }
@@ -28,21 +29,29 @@ settings! {
     pub struct Api {
         /// What its clients speak.
         pub protocol: Protocol,
-        /// Finds the route key in a message, such as `$request.body.action`.
-        pub route_selection_expression: Expression,
+        /// Finds the route key in a message, such as `$request.body.action` (WebSocket APIs, which need it).
+        pub route_selection_expression: Option<Expression>,
         /// The path in front of the stage, such as `/chat`; empty for the root.
         pub base_path: BasePath = "",
         /// The hosts that the API answers to; without any, every host, after the APIs that name theirs.
         pub domains: Vec<Domain> = [],
-        /// The routes by route key: `$connect`, `$disconnect`, `$default`, or what the expression finds.
+        /// The routes by route key: `$connect`, `$disconnect`, `$default` or what the expression finds; in an HTTP API
+        /// a method and a path such as `GET /pets/{id}` or `ANY /files/{proxy+}`, or `$default`.
         pub routes: Table<Route, RouteKey>,
         /// The stages by name; without any, `$default`.
         pub stages: Table<Stage, StageName>,
         /// Who may push to the connections of this API.
-        pub connections_api: ConnectionsApi,
-        later {
-            cors: "CORS comes with HTTP APIs, in a later version",
-        }
+        pub connections_api: Option<ConnectionsApi>,
+        /// Which pages of other origins may call this API from a browser (HTTP APIs).
+        pub cors: Option<cors::Settings>,
+    }
+}
+
+impl Api {
+    /// Who may push; an API that says nothing asks for signatures.
+    pub fn connections_api(&self) -> ConnectionsApi {
+        let written = self.connections_api.clone();
+        written.unwrap_or_else(|| ConnectionsApi::absent(&self.place).expect("every key has a default"))
     }
 }
 
@@ -51,15 +60,16 @@ settings! {
     pub struct Route {
         /// What answers: a URL, or a table with its `type`.
         pub integration: integrations::Settings,
-        /// Sends the answer's body back to the client as a frame.
+        /// Sends the answer's body back to the client as a frame (WebSocket APIs).
         pub route_response: bool = false,
+        /// Carries WebSockets and other upgraded connections to a backend that speaks them itself (HTTP APIs).
+        pub upgrade: bool = false,
         later {
             authorizer: "authorizers come with a later version; let the backend of `$connect` decide",
             authorization_scopes: "authorizers come with a later version",
             refreshes_authorization: "authorizers come with a later version",
             api_key_required: "API keys come with a later version",
             throttle: "throttles come with a later version",
-            upgrade: "HTTP routes come with a later version",
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The `[apis.<api>.stages.<stage>]` tables: AWS's limits and times, all of them settable.
 
 use crate::model::settings::{
-    ByteSize, Duration, OrNone, PositiveDuration, PositiveInteger, Table, TableName, Text, choice, is_plain_name,
-    settings,
+    ByteSize, Duration, OrNone, PositiveDuration, PositiveInteger, Setting as _, Table, TableName, Text, choice,
+    is_plain_name, settings,
 };
 
 choice! {
@@ -26,6 +26,12 @@ settings! {
         pub max_duration: OrNone<PositiveDuration> = "2h",
         /// The largest message, from a client or pushed (AWS: 128 KiB).
         pub max_message: OrNone<ByteSize> = "128KiB",
+        /// The largest request body of an HTTP API (AWS: 10 MB); it is passed on while it comes, not held.
+        pub max_body: OrNone<ByteSize> = "10MiB",
+        /// Compresses answers of an HTTP API from this size on, for clients that accept it: gzip, br or zstd.
+        pub minimum_compression_size: OrNone<ByteSize> = "none",
+        /// Compresses event streams as well, which some clients then see late.
+        pub compress_event_streams: bool = false,
         /// The largest frame (AWS: 32 KiB).
         pub max_frame: OrNone<ByteSize> = "32KiB",
         /// Takes binary frames as messages; `false` closes the socket with 1003, as AWS does.
@@ -58,6 +64,13 @@ settings! {
             allowed_origins: "checks of `Origin` come with a later version; the backend of `$connect` sees the header",
             limits: "limits by address and connection come with a later version",
         }
+    }
+}
+
+impl Stage {
+    /// The stage of an API that names none.
+    pub fn absent_in(api: &super::Api) -> Option<Self> {
+        Self::absent(&api.place).filter(|_| api.stages.is_empty())
     }
 }
 

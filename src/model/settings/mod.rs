@@ -6,6 +6,7 @@
 
 mod declare;
 mod nearest;
+mod network;
 mod quantities;
 mod reference;
 mod text;
@@ -15,6 +16,7 @@ mod values;
 pub use declare::{Fields, Row, choose, table_schema};
 pub(crate) use declare::{choice, settings};
 pub use nearest::nearest;
+pub use network::Cidr;
 pub use quantities::{ByteSize, Duration, PositiveDuration};
 pub use reference::{TableReference, markdown};
 pub use text::{Expression, Secret, Text, or_env};

@@ -188,6 +188,10 @@ impl<T: Setting> Setting for OrNone<T> {
         read.map(|value| OrNone(Some(value)))
     }
 
+    fn absent(place: &Place) -> Option<Self> {
+        T::absent(place).map(|value| OrNone(Some(value)))
+    }
+
     fn schema() -> serde_json::Value {
         json!({ "anyOf": [{ "const": "none" }, T::schema()] })
     }

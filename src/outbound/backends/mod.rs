@@ -1,38 +1,57 @@
-//! The one way to a backend on the hot path: hyper's HTTP/1.1 over connections that we keep ourselves.
+//! The one way to a backend on the hot path: hyper's connections, which we keep ourselves.
 //!
 //! A pooled client gives each connection a task and passes requests and answers between tasks. Here the
 //! call itself drives the connection that it borrowed (`connection.rs`): nothing has to wake another task,
-//! and a message costs the gateway a tenth less CPU. A call that died on a kept connection before a byte of it was
-//! sent is repeated on another; nothing else ever is, because only the backend knows what may be done twice.
+//! and a message costs the gateway a tenth less CPU. An answer that is not there at once flows, and drives
+//! the connection on (`answer.rs`). Which server gets a call, and which may get it again, is decided in `pool/`;
+//! `kept.rs` has a server's open connections, `connector.rs` opens them, `checks.rs` asks servers whether they
+//! are well.
 
+mod answer;
+mod checks;
 mod connection;
 mod connector;
+mod kept;
+pub mod pool;
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Uri, response};
-use http_body_util::Full;
-use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use http::header::HOST;
+use http::uri::{Authority, Scheme};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, response};
 
+use crate::model::body::{Body, BodyError, Progress, Unread};
 use crate::model::clock::Tick;
 use crate::model::limits;
+use answer::Answering;
+pub use checks::{Check, check_forever};
 use connection::{Connection, Unsent};
-use connector::Connector;
+pub use connector::{Stream, Tls};
+use kept::Kept;
+use pool::{Address, Change, Failure, Permit, Picked, Pool, Rules, Server, Tried};
 
-pub struct Backends {
-    connector: Connector,
+/// What integrations call: a pool of servers, or the one server that a URL names.
+pub struct Backend {
+    /// As the file says it: the pool's name, or the URL's host and port.
+    name: String,
+    pool: Pool<Kept>,
+    way: Way,
+    check: Option<Check>,
 }
 
-/// One scheme, host and port that integrations call: its kept connections, and how many calls it may
-/// have at a time.
-pub struct Backend {
-    uri: Uri,
-    calls: Semaphore,
-    /// The last used is the first used again, so that those not needed grow old and are closed.
-    idle: Mutex<Vec<(Tick, Connection)>>,
+/// How every server of a backend is spoken to.
+#[derive(Clone)]
+pub struct Way {
+    pub tls: Option<Tls>,
+    pub http2: bool,
+    pub connect_timeout: Duration,
+    pub idle_timeout: Duration,
 }
 
 pub struct Answer {
@@ -51,105 +70,356 @@ pub enum Keep {
     Beginning(usize),
 }
 
+/// How long an answer's head is waited for: from the beginning, or from the last piece of a request's body.
+#[derive(Clone, Copy)]
+pub struct Patience<'a> {
+    pub timeout: Duration,
+    pub progress: Option<&'a Progress>,
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("no connection to the backend: {0}")]
     Unreachable(#[source] io::Error),
     #[error("the backend closed the connection before it answered: {0}")]
     Lost(#[source] hyper::Error),
+    #[error("the backend's answer broke off: {0}")]
+    BrokeOff(BodyError),
     #[error("the backend's answer is longer than {0} bytes")]
     TooLong(usize),
     #[error("the backend did not answer within {0:?}")]
     Timeout(Duration),
+    #[error(transparent)]
+    Busy(#[from] pool::Busy),
+}
+
+/// A call's hold on its backend: its place among the calls, and the server that its connection goes back to.
+struct Lease {
+    picked: Picked<Kept>,
+    _turn: Permit,
+}
+
+impl Lease {
+    fn give_back(self, connection: Connection) {
+        self.picked.server().kept.give_back(connection);
+    }
+}
+
+/// A request that can be sent once more.
+struct Copy {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
 }
 
 impl Backend {
-    /// `uri` says the scheme, the host and the port.
-    pub fn new(uri: Uri) -> Self {
-        Self { uri, calls: Semaphore::new(limits::BACKEND_CALLS), idle: Mutex::default() }
+    pub fn new(name: String, servers: Vec<Address>, rules: Rules, way: Way, check: Option<Check>) -> Self {
+        let servers = servers.into_iter().map(|address| Arc::new(Server::new(address, Kept::default())));
+        Self { name, pool: Pool::new(servers.collect(), rules), way, check }
+    }
+
+    /// The one server that a URL names, with the rules of those that have no table of their own.
+    pub fn single(authority: &Authority, tls: Option<Tls>) -> Self {
+        let port = authority.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+        let host = authority.host().trim_matches(['[', ']']).to_owned();
+        let rules = Rules {
+            balance: pool::Balance::RoundRobin,
+            ejection: None,
+            checks: pool::Thresholds { healthy: 1, unhealthy: 1 },
+            retries: 0,
+            retry_budget: 0,
+            max_connections: limits::BACKEND_CALLS,
+            queue: limits::BACKEND_QUEUE,
+            queue_timeout: None,
+        };
+        let way =
+            Way { tls, http2: false, connect_timeout: limits::BACKEND_CONNECT, idle_timeout: limits::BACKEND_IDLE };
+        Self::new(authority.to_string(), vec![Address::Tcp { host, port }], rules, way, None)
     }
 
     /// Closes connections that nobody needed for a while.
     pub fn close_idle(&self, now: Tick) {
-        self.idle.lock().retain(|(since, _)| now.since(*since) < limits::BACKEND_IDLE);
-    }
-
-    fn borrow(&self) -> Option<Connection> {
-        let now = Tick::now();
-        let mut idle = self.idle.lock();
-        let (since, connection) = idle.pop()?;
-        if now.since(since) < limits::BACKEND_IDLE {
-            return Some(connection);
-        }
-        // The youngest is too old, so all are.
-        idle.clear();
-        None
-    }
-
-    fn give_back(&self, connection: Connection) {
-        let mut idle = self.idle.lock();
-        if idle.len() < limits::BACKEND_IDLE_CONNECTIONS {
-            idle.push((Tick::now(), connection));
+        for server in self.pool.servers() {
+            server.kept.close_idle(now, self.way.idle_timeout);
         }
     }
-}
 
-impl Backends {
-    pub fn new() -> io::Result<Self> {
-        Ok(Self { connector: Connector::new()? })
-    }
-
-    /// Sends one request, whose URI is in origin form and whose `Host` is set, and reads the whole
-    /// answer, all within `timeout`.
-    pub async fn call(
-        &self,
-        backend: &Backend,
-        request: Request<Full<Bytes>>,
-        keep: Keep,
-        timeout: Duration,
-    ) -> Result<Answer, Error> {
+    /// Sends one request, whose URI is in origin form and whose `Host` is set, and reads what `keep` says of
+    /// the answer, all within `timeout`.
+    pub async fn call(&self, request: Request<Body>, keep: Keep, timeout: Duration) -> Result<Answer, Error> {
         let exchange = async {
-            let _turn = backend.calls.acquire().await.expect("the semaphore is never closed");
-            self.exchange(backend, request, keep).await
+            let (head, body) = self.exchange(request, Patience { timeout, progress: None }).await?.into_parts();
+            Ok(Answer { head, body: read(body, keep).await? })
         };
         tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(Error::Timeout(timeout)))
     }
 
-    async fn exchange(
-        &self,
-        backend: &Backend,
-        mut request: Request<Full<Bytes>>,
-        keep: Keep,
-    ) -> Result<Answer, Error> {
-        while let Some(mut connection) = backend.borrow() {
-            match connection.send(request).await {
-                Ok(answer) => return finish(backend, connection, answer, keep).await,
-                // The backend had closed it while it was idle.
-                Err(Unsent::Request(unsent)) => request = *unsent,
-                Err(Unsent::Lost(error)) => return Err(Error::Lost(error)),
+    /// Sends one request and waits for the answer's head; a body that is not there yet flows.
+    pub async fn forward(&self, request: Request<Body>, patience: Patience<'_>) -> Result<Response<Body>, Error> {
+        self.exchange(request, patience).await
+    }
+
+    async fn exchange(&self, mut request: Request<Body>, patience: Patience<'_>) -> Result<Response<Body>, Error> {
+        let mut turn = Some(patience.bound(async { Ok(self.pool.enter().await?) }).await?);
+        let mut tried = Tried::new(is_repeatable(&request));
+        let copy = (self.pool.servers().len() > 1 && is_repeatable(&request)).then(|| Copy::of(&request));
+        loop {
+            let now = Tick::now();
+            let Some(picked) = self.pool.pick(now, &mut tried) else { return Err(gone(None)) };
+            let attempt = patience.bound(self.attempt(&picked, request)).await;
+            let (error, failure, unsent) = match attempt {
+                Ok(Attempt::Answered(connection, answer)) => {
+                    let is_failure = is_gateway_failure(answer.status());
+                    let change = if is_failure { picked.failed(Tick::now()) } else { picked.succeeded(Tick::now()) };
+                    self.note(picked.server(), change);
+                    let repeat = copy
+                        .as_ref()
+                        .filter(|_| is_failure && self.pool.may_try_again(Tick::now(), &mut tried, Failure::Sent));
+                    let Some(copy) = repeat else {
+                        let turn = turn.take().expect("a call that was answered is over");
+                        return Ok(begin(connection, answer, Lease { picked, _turn: turn }).await);
+                    };
+                    request = copy.request();
+                    continue;
+                }
+                Ok(Attempt::Unsent(error, unsent)) => (error, Failure::Unsent, unsent),
+                // The request's body broke off, or was too long: the client's doing.
+                Ok(Attempt::Lost(error)) if error.is_user() => return Err(Error::Lost(error)),
+                Ok(Attempt::Lost(error)) => (Error::Lost(error), Failure::Sent, None),
+                Err(error) => (error, Failure::Sent, None),
+            };
+            self.note(picked.server(), picked.failed(Tick::now()));
+            let is_late = matches!(error, Error::Timeout(_));
+            if !is_late {
+                picked.server().kept.close_all();
+            }
+            if is_late || !self.pool.may_try_again(Tick::now(), &mut tried, failure) {
+                return Err(error);
+            }
+            match (unsent, &copy) {
+                (Some(unsent), _) => request = *unsent,
+                (None, Some(copy)) => request = copy.request(),
+                (None, None) => return Err(error),
             }
         }
-        let stream = self.connector.open(&backend.uri).await.map_err(Error::Unreachable)?;
-        let mut connection = Connection::open(stream).await.map_err(Error::Lost)?;
-        match connection.send(request).await {
-            Ok(answer) => finish(backend, connection, answer, keep).await,
-            Err(Unsent::Request(_)) => Err(Error::Unreachable(io::ErrorKind::ConnectionReset.into())),
-            Err(Unsent::Lost(error)) => Err(Error::Lost(error)),
+    }
+
+    /// One try on one server.
+    async fn attempt(&self, picked: &Picked<Kept>, request: Request<Body>) -> Result<Attempt, Error> {
+        if self.way.http2 {
+            return Ok(self.attempt_http_2(picked, request).await);
+        }
+        let kept = &picked.server().kept;
+        let mut request = request;
+        while let Some(mut connection) = kept.borrow(self.way.idle_timeout) {
+            match connection.send(request).await {
+                Ok(answer) => return Ok(Attempt::Answered(Some(connection), answer)),
+                // The server had closed it while it was idle.
+                Err(Unsent::Request(unsent)) => request = *unsent,
+                Err(Unsent::Lost(error)) => return Ok(Attempt::Lost(error)),
+            }
+        }
+        let mut connection = match self.connect(picked).await {
+            Ok(stream) => Connection::open(stream).await.map_err(Error::Lost)?,
+            Err(error) => return Ok(Attempt::Unsent(Error::Unreachable(error), Some(Box::new(request)))),
+        };
+        Ok(match connection.send(request).await {
+            Ok(answer) => Attempt::Answered(Some(connection), answer),
+            Err(Unsent::Request(unsent)) => Attempt::Unsent(gone(None), Some(unsent)),
+            Err(Unsent::Lost(error)) => Attempt::Lost(error),
+        })
+    }
+
+    async fn attempt_http_2(&self, picked: &Picked<Kept>, request: Request<Body>) -> Attempt {
+        let kept = &picked.server().kept;
+        let mut request = for_http_2(request, self.way.tls.is_some());
+        while let Some(mut shared) = kept.share() {
+            match shared.send(request).await {
+                Ok(answer) => return Attempt::Answered(None, answer),
+                Err(Unsent::Request(unsent)) => request = *unsent,
+                Err(Unsent::Lost(error)) => return Attempt::Lost(error),
+            }
+        }
+        let opened = match self.connect(picked).await {
+            Ok(stream) => kept.open_shared(stream).await.map_err(io::Error::other),
+            Err(error) => Err(error),
+        };
+        let mut shared = match opened {
+            Ok(shared) => shared,
+            Err(error) => return Attempt::Unsent(Error::Unreachable(error), Some(Box::new(request))),
+        };
+        match shared.send(request).await {
+            Ok(answer) => Attempt::Answered(None, answer),
+            Err(Unsent::Request(unsent)) => Attempt::Unsent(gone(None), Some(unsent)),
+            Err(Unsent::Lost(error)) => Attempt::Lost(error),
+        }
+    }
+
+    async fn connect(&self, picked: &Picked<Kept>) -> io::Result<Stream> {
+        self.open(&picked.server().address).await
+    }
+
+    async fn open(&self, address: &Address) -> io::Result<Stream> {
+        let opening = tokio::time::timeout(self.way.connect_timeout, connector::open(address, self.way.tls.as_ref()));
+        opening.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
+    /// Asks for another protocol on a connection of its own. With a 101 comes the stream that now speaks it,
+    /// and what the backend has already said on it.
+    pub async fn upgrade(
+        &self,
+        request: Request<Body>,
+        patience: Patience<'_>,
+    ) -> Result<(Response<Body>, Option<(Stream, Bytes)>), Error> {
+        let turn = patience.bound(async { Ok(self.pool.enter().await?) }).await?;
+        let mut tried = Tried::new(false);
+        let mut last = None;
+        loop {
+            let Some(picked) = self.pool.pick(Tick::now(), &mut tried) else { return Err(gone(last)) };
+            let stream = match patience.bound(async { Ok(self.connect(&picked).await) }).await? {
+                Ok(stream) => stream,
+                Err(error) => {
+                    self.note(picked.server(), picked.failed(Tick::now()));
+                    last = Some(error);
+                    if self.pool.may_try_again(Tick::now(), &mut tried, Failure::Unsent) {
+                        continue;
+                    }
+                    return Err(gone(last));
+                }
+            };
+            let exchange = async {
+                let mut connection = Connection::open(stream).await.map_err(Error::Lost)?;
+                match connection.send(request).await {
+                    Ok(answer) => Ok((connection, answer)),
+                    Err(Unsent::Request(_)) => Err(gone(None)),
+                    Err(Unsent::Lost(error)) => Err(Error::Lost(error)),
+                }
+            };
+            let (connection, answer) = patience.bound(exchange).await?;
+            self.note(picked.server(), picked.succeeded(Tick::now()));
+            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+                let (head, _) = answer.into_parts();
+                return Ok((Response::from_parts(head, Body::default()), connection.release().await));
+            }
+            return Ok((begin(Some(connection), answer, Lease { picked, _turn: turn }).await, None));
+        }
+    }
+
+    /// What changed about a server is worth a line.
+    fn note(&self, server: &Server<Kept>, change: Option<Change>) {
+        let (backend, address) = (self.name.as_str(), &server.address);
+        match change {
+            None => {}
+            Some(Change::Up) => tracing::info!(backend, server = %address, "a server is well again"),
+            Some(Change::Down) => tracing::warn!(backend, server = %address, "a server fails its checks"),
+            Some(Change::Returned) => tracing::info!(backend, server = %address, "an ejected server answers again"),
+            Some(Change::Ejected(time)) => {
+                tracing::warn!(backend, server = %address, "a server failed several calls and gets none for {time:?}");
+            }
         }
     }
 }
 
-/// Reads the answer's body; the connection goes back if the answer is over and it can be used again.
-async fn finish(
-    backend: &Backend,
-    mut connection: Connection,
-    answer: http::Response<hyper::body::Incoming>,
-    keep: Keep,
-) -> Result<Answer, Error> {
-    let (head, body) = answer.into_parts();
-    let body = connection.read(body, keep).await?;
-    if connection.is_reusable().await {
-        backend.give_back(connection);
+/// What became of one try.
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
+enum Attempt {
+    /// A connection of HTTP/2 is driven elsewhere. This is what nearly every try becomes, so it is not boxed.
+    Answered(Option<Connection>, Response<hyper::body::Incoming>),
+    Unsent(Error, Option<Box<Request<Body>>>),
+    Lost(hyper::Error),
+}
+
+impl Copy {
+    fn of(request: &Request<Body>) -> Self {
+        let body = match request.body() {
+            Body::Whole(whole) => whole.clone(),
+            Body::Flowing(_) => Bytes::new(),
+        };
+        let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
+        Self { method, uri, headers, body }
     }
-    Ok(Answer { head, body })
+
+    fn request(&self) -> Request<Body> {
+        let mut request = Request::new(Body::Whole(self.body.clone()));
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
+}
+
+impl Patience<'_> {
+    async fn bound<T>(&self, outcome: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let mut outcome = pin!(outcome);
+        let mut wait = self.timeout;
+        loop {
+            if let Ok(outcome) = tokio::time::timeout(wait, outcome.as_mut()).await {
+                return outcome;
+            }
+            let quiet = self.progress.and_then(Progress::quiet).unwrap_or(self.timeout);
+            if quiet >= self.timeout {
+                return Err(Error::Timeout(self.timeout));
+            }
+            wait = self.timeout - quiet;
+        }
+    }
+}
+
+/// Doing it twice is as good as once, and it can be sent twice.
+fn is_repeatable(request: &Request<Body>) -> bool {
+    request.method().is_idempotent() && matches!(request.body(), Body::Whole(_))
+}
+
+/// Said by a server that cannot serve, or by a proxy in front of one.
+fn is_gateway_failure(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+fn gone(error: Option<io::Error>) -> Error {
+    Error::Unreachable(error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()))
+}
+
+/// The same request as HTTP/2 has it: the host stands in the target.
+fn for_http_2(mut request: Request<Body>, is_secure: bool) -> Request<Body> {
+    *request.version_mut() = Version::HTTP_2;
+    let host = request.headers_mut().remove(HOST);
+    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    if authority.is_some() {
+        parts.scheme = Some(if is_secure { Scheme::HTTPS } else { Scheme::HTTP });
+        parts.authority = authority;
+    }
+    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+    for name in [http::header::TRANSFER_ENCODING, http::header::CONNECTION] {
+        request.headers_mut().remove(name);
+    }
+    request
+}
+
+async fn begin(
+    connection: Option<Connection>,
+    answer: Response<hyper::body::Incoming>,
+    lease: Lease,
+) -> Response<Body> {
+    let (head, body) = answer.into_parts();
+    let mut answering = Some(Answering::new(connection, body, lease));
+    let body = poll_fn(|cx| Poll::Ready(answering.take().map(|answering| answering.begin(cx)))).await;
+    Response::from_parts(head, body.unwrap_or_default())
+}
+
+/// Reads of a body what is wanted. One that is left in its midst takes its connection with it.
+async fn read(body: Body, keep: Keep) -> Result<Bytes, Error> {
+    match keep {
+        Keep::Nothing => {
+            // Short as a rule, and then the connection can be used again; a long one is nobody's loss.
+            let _ = body.read(limits::REFUSAL_BODY).await;
+            Ok(Bytes::new())
+        }
+        Keep::Whole(most) => body.read(most).await.map_err(|unread| match unread {
+            Unread::TooLong(most) => Error::TooLong(most),
+            Unread::BrokeOff(error) => Error::BrokeOff(error),
+        }),
+        Keep::Beginning(most) => body.read_beginning(most).await.map_err(Error::BrokeOff),
+    }
 }

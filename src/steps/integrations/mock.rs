@@ -28,6 +28,12 @@ pub struct Mock {
 }
 
 impl Mock {
+    /// Does any of its texts look into the request's body?
+    pub fn reads_body(&self) -> bool {
+        let headers = self.headers.iter().map(|(_, value)| value);
+        self.response.iter().chain(headers).any(Template::reads_body)
+    }
+
     /// Answers by itself: the response text with its variables filled in.
     pub fn answer(&self, call: &Call<'_>, stage_variables: &StageVariables) -> Reply {
         let scope = Scope { call, stage_variables };

@@ -7,7 +7,8 @@ use crate::model::call::{Call, Happening, Mapped, Reply};
 use crate::model::problem::Place;
 use crate::model::refusal::Refusal;
 use crate::model::settings::{Node, Reading, Row, Setting, TableReference, Value, choice};
-use crate::outbound::backends::{Backends, Keep};
+use crate::outbound::backends::Keep;
+use http_proxy::forward;
 
 mod event;
 pub mod http_proxy;
@@ -110,11 +111,10 @@ impl Integration {
         happening: Happening<'_>,
         variables: &StageVariables,
         mapped: Mapped,
-        backends: &Backends,
         keep: Keep,
     ) -> Result<Reply, Refusal> {
         match self {
-            Integration::HttpProxy(proxy) => proxy.send(call, happening, variables, mapped, backends, keep).await,
+            Integration::HttpProxy(proxy) => proxy.send(call, happening, variables, mapped, keep).await,
             Integration::Mock(mock) => Ok(mock.answer(call, variables)),
         }
     }
@@ -130,5 +130,29 @@ impl Integration {
     /// Whether a backend is called at all: what is measured as integration latency.
     pub fn has_backend(&self) -> bool {
         matches!(self, Integration::HttpProxy(_))
+    }
+}
+
+/// A checked integration of an HTTP API's route.
+pub enum RequestIntegration {
+    HttpProxy(Box<forward::Forward>),
+    Mock(mock::Mock),
+}
+
+impl RequestIntegration {
+    /// Must the request's body be there as a whole?
+    pub fn reads_body(&self) -> bool {
+        match self {
+            RequestIntegration::HttpProxy(proxy) => proxy.event.is_some(),
+            RequestIntegration::Mock(mock) => mock.reads_body(),
+        }
+    }
+
+    /// In one line, for those who list routes.
+    pub fn describe(&self) -> String {
+        match self {
+            RequestIntegration::HttpProxy(proxy) => proxy.shown.clone(),
+            RequestIntegration::Mock(mock) => format!("mock {}", mock.status.as_u16()),
+        }
     }
 }

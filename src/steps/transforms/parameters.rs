@@ -215,7 +215,7 @@ impl Origin {
 
 /// A client chooses these values, so line breaks and their kin are percent-encoded: none can begin another
 /// header. All other characters go as UTF-8.
-fn header_value(text: &str) -> HeaderValue {
+pub(super) fn header_value(text: &str) -> HeaderValue {
     let mut bytes = Vec::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_control() {

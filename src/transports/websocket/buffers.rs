@@ -14,11 +14,11 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 
+use crate::connections::Wire;
 use crate::model::limits;
 
 const SCRATCH: usize = 64 * 1024;
@@ -31,7 +31,7 @@ thread_local! {
 }
 
 /// What reads and writes the frames of one socket.
-pub type Codec = WebSocketStream<Buffered<TcpStream>>;
+pub type Codec = WebSocketStream<Buffered<Wire>>;
 
 /// The codec's settings for one socket.
 pub fn codec(max_message: usize, max_frame: usize) -> WebSocketConfig {

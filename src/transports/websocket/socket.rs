@@ -13,7 +13,6 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, Sink as _, Stream as _};
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
@@ -23,7 +22,7 @@ use super::buffers::{self, Buffered, Codec};
 use super::farewell;
 use super::in_flight::{InFlight, Line};
 use crate::api::stage::{Ordering, Stage};
-use crate::connections::{Connection, When};
+use crate::connections::{Connection, When, Wire};
 use crate::engine::Engine;
 use crate::model::call::Incoming;
 use crate::model::clock::Tick;
@@ -49,7 +48,7 @@ pub async fn run(
     engine: Arc<Engine>,
     connection: Arc<Connection>,
     stage: Arc<Stage>,
-    socket: TcpStream,
+    socket: Wire,
     already_read: Bytes,
 ) {
     let mut departure = Departure { engine: engine.clone(), connection: connection.clone(), owed: true };
@@ -360,7 +359,7 @@ impl Socket {
     }
 }
 
-fn new_codec(buffered: Buffered<TcpStream>, stage: &Stage) -> Codec {
+fn new_codec(buffered: Buffered<Wire>, stage: &Stage) -> Codec {
     let config = buffers::codec(stage.limits.max_message, stage.limits.max_frame);
     WebSocketStream::from_raw_socket(buffered, Role::Server, Some(config))
         .now_or_never()

@@ -10,11 +10,14 @@ mod raw;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use livegate::api::files::Files;
 use livegate::api::{self, gateway::Gateway};
 use livegate::server::Server;
+use livegate::server::systemd::PassedSockets;
 use livegate::telemetry::metrics::Metrics;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -74,8 +77,8 @@ impl World {
         let backend = Backend::start();
         let metrics = Metrics::default();
         let gateway = load(file, &backend, &metrics);
-        let server = Server::start(gateway, metrics.clone()).await.expect("free ports");
-        let address = server.client_addresses()[0];
+        let server = Server::start(gateway, PassedSockets::default(), metrics.clone()).await.expect("free ports");
+        let address = server.client_listeners()[0].address.tcp().expect("a TCP listener");
         World { backend, server, metrics, address }
     }
 
@@ -146,7 +149,7 @@ impl World {
 
 fn load(file: &str, backend: &Backend, metrics: &Metrics) -> Gateway {
     let source = file.replace("BACKEND", &format!("http://{}", backend.address));
-    let (gateway, problems) = api::load(&source, &|_| None, false, metrics);
+    let (gateway, problems) = api::load(&source, &|_| None, false, &Files::new(Path::new(".")), metrics);
     gateway.unwrap_or_else(|| panic!("{}", api::report::render("routes.toml", &source, &problems, false)))
 }
 

@@ -2,18 +2,19 @@
 //!
 //! The headers are those of AWS's HTTP_PROXY, and under our own prefix what no backend can do without.
 
+pub mod forward;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
-use http_body_util::Full;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::event;
 use crate::expressions::scope::StageVariables;
+use crate::model::body::Body;
 use crate::model::call::{Call, ConnectionEvent, Handshake, Happening, Mapped, Reply};
 use crate::model::client::{Client, StageKey};
 use crate::model::clock::Timestamp;
@@ -21,9 +22,9 @@ use crate::model::headers;
 use crate::model::limits;
 use crate::model::refusal::{Kind, Refusal};
 use crate::model::settings::{
-    Entry, Expression, Node, PositiveDuration, Reading, Setting, Table, Value, choice, settings,
+    Entry, Expression, Node, PositiveDuration, Reading, Setting, Table, TableName, Text, Value, choice, settings,
 };
-use crate::outbound::backends::{self, Backend, Backends, Keep};
+use crate::outbound::backends::{self, Backend, Keep};
 
 choice! {
     /// What the backend gets as the body.
@@ -41,12 +42,21 @@ settings! {
     pub struct Settings {
         /// Where to, with `${stageVariables.NAME}` and the like filled in.
         pub uri: Expression,
-        /// How long the backend may take for its whole answer (AWS: 50 ms to 29 s; longer is possible here).
-        pub timeout: PositiveDuration = "29s",
+        /// How long the backend may take: for its whole answer to a message, or for the head of its answer to an HTTP
+        /// request. Without it 29 s for WebSocket routes and 30 s for HTTP routes, the longest at AWS.
+        pub timeout: Option<PositiveDuration>,
         /// `raw` posts the message as it came, `event` posts the AWS proxy event and reads a proxy answer.
         pub payload: Payload = "raw",
-        /// What else to send: `"integration.request.header.X-Name" = "route.request.body.name"`.
+        /// The format of an HTTP route's event and of its answer.
+        pub payload_format: event::Format = "2.0",
+        /// The method that an HTTP route's backend is asked with; without it the client's (AWS: `integrationMethod`).
+        pub method: Option<Text>,
+        /// What else to send. WebSocket: `"integration.request.header.X-Name" = "route.request.body.name"`. HTTP:
+        /// `"append:header.X-Name"`, `overwrite` and `remove` of `header` and `querystring`, and `"overwrite:path"`.
         pub request_parameters: Table<Expression>,
+        /// What to change about an HTTP route's answer, by the backend's status:
+        /// `200 = { "overwrite:header.X-Name" = "$response.body.name", "overwrite:statuscode" = "201" }`.
+        pub response_parameters: Table<Table<Expression>, StatusName>,
     }
 }
 
@@ -61,6 +71,30 @@ impl Settings {
         Settings::read(table, reading).map(|defaults| Settings { uri, ..defaults })
     }
 }
+
+/// Statuses of a backend's that answers are changed by.
+#[derive(Debug, Clone)]
+pub struct StatusName;
+
+impl TableName for StatusName {
+    const PLACEHOLDER: &'static str = "<status>";
+
+    fn check(name: &str) -> Result<(), (String, String)> {
+        if name.len() == 3 && name.parse().is_ok_and(|status: u16| (200..600).contains(&status)) {
+            return Ok(());
+        }
+        let help = "write one from `200` to `599`; each has mappings of its own";
+        Err((format!("`{name}` is no status of a backend's"), help.into()))
+    }
+
+    fn pattern() -> Option<&'static str> {
+        Some("^[2-5][0-9][0-9]$")
+    }
+}
+
+/// How long a backend may take when the route says nothing; AWS's longest.
+pub const MESSAGE_TIMEOUT: Duration = Duration::from_secs(29);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A checked `http_proxy` integration of one route in one stage.
 pub struct HttpProxy {
@@ -151,7 +185,6 @@ impl HttpProxy {
         happening: Happening<'_>,
         variables: &StageVariables,
         mapped: Mapped,
-        backends: &Backends,
         keep: Keep,
     ) -> Result<Reply, Refusal> {
         let request = self.request(call, happening, variables, mapped)?;
@@ -160,11 +193,11 @@ impl HttpProxy {
             Payload::Raw => keep,
             Payload::Event => Keep::Whole(event_answer_bound(keep)),
         };
-        let answer = backends.call(&self.backend, request, keep, self.timeout).await.map_err(refusal)?;
+        let answer = self.backend.call(request, keep, self.timeout).await.map_err(refusal)?;
         match self.payload {
             Payload::Raw => Ok(Reply { status: answer.head.status, headers: answer.head.headers, body: answer.body }),
             Payload::Event if answer.head.status.is_success() => {
-                event::read(&answer.body).map_err(|error| Kind::IntegrationFailure.because(error))
+                event::websocket::read(&answer.body).map_err(|error| Kind::IntegrationFailure.because(error))
             }
             Payload::Event => {
                 Err(Kind::IntegrationFailure.because(format_args!("the backend answered {}", answer.head.status)))
@@ -178,7 +211,7 @@ impl HttpProxy {
         happening: Happening<'_>,
         variables: &StageVariables,
         mapped: Mapped,
-    ) -> Result<Request<Full<Bytes>>, Refusal> {
+    ) -> Result<Request<Body>, Refusal> {
         let mut headers = self.headers(call, happening);
         let trace_id = headers.get(X_AMZN_TRACE_ID).cloned().expect("headers() sets it");
         let uri = self.uri(happening.event, &mapped)?;
@@ -190,9 +223,9 @@ impl HttpProxy {
         }
         let body = match self.payload {
             Payload::Raw => happening.event.body(),
-            Payload::Event => event::write(call, happening, variables, &trace_id),
+            Payload::Event => event::websocket::write(call, happening, variables, &trace_id),
         };
-        let mut request = Request::new(Full::new(body));
+        let mut request = Request::new(Body::Whole(body));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
@@ -292,7 +325,7 @@ impl HttpProxy {
 }
 
 /// The `Host` of a URI: its authority without the scheme's own port.
-fn host(uri: &Uri) -> &str {
+pub fn host(uri: &Uri) -> &str {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let default_port = if uri.scheme_str() == Some("https") { ":443" } else { ":80" };
     authority.strip_suffix(default_port).unwrap_or(authority)
@@ -335,7 +368,10 @@ fn event_answer_bound(keep: Keep) -> usize {
 
 fn refusal(error: backends::Error) -> Refusal {
     match error {
-        backends::Error::Unreachable(_) | backends::Error::Lost(_) => Kind::IntegrationUnreachable,
+        backends::Error::Unreachable(_) | backends::Error::Lost(_) | backends::Error::BrokeOff(_) => {
+            Kind::IntegrationUnreachable
+        }
+        backends::Error::Busy(_) => Kind::Busy,
         backends::Error::TooLong(_) => Kind::IntegrationFailure,
         backends::Error::Timeout(_) => Kind::IntegrationTimeout,
     }

@@ -1,0 +1,122 @@
+//! What a client is connected by, and what is known of its other end before it has said a word.
+
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::model::limits;
+use crate::model::request::ClientCertificate;
+
+/// A client's connection. Plain TCP stands in it as it is, because there are many of those.
+pub enum Wire {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    /// TLS, or a stream of an HTTP/2 connection.
+    Other(Box<dyn Stream>),
+}
+
+/// Bytes both ways.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// The two ends of an accepted connection.
+#[derive(Clone)]
+pub struct Peer {
+    /// The client, or the proxy nearest to us.
+    pub remote: IpAddr,
+    /// The address it reached.
+    pub local: SocketAddr,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    /// What the client showed in the TLS handshake.
+    pub certificate: Option<Arc<ClientCertificate>>,
+    /// Gives back what an upgraded HTTP connection was carried by, and what was read behind the handshake.
+    pub release: Release,
+}
+
+pub type Release = Arc<dyn Fn(Upgraded) -> (Wire, Bytes) + Send + Sync>;
+
+impl Peer {
+    pub fn is_default_port(&self) -> bool {
+        self.local.port() == if self.scheme == "https" { 443 } else { 80 }
+    }
+}
+
+macro_rules! either {
+    ($wire:expr, $inner:ident => $call:expr) => {
+        match $wire.get_mut() {
+            Wire::Tcp($inner) => {
+                let $inner = Pin::new($inner);
+                $call
+            }
+            Wire::Unix($inner) => {
+                let $inner = Pin::new($inner);
+                $call
+            }
+            Wire::Other($inner) => {
+                let $inner = Pin::new($inner);
+                $call
+            }
+        }
+    };
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        either!(self, inner => inner.poll_read(cx, buf))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        either!(self, inner => inner.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        either!(self, inner => inner.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Wire::Tcp(_) | Wire::Unix(_) => true,
+            Wire::Other(inner) => inner.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, inner => inner.poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        either!(self, inner => inner.poll_shutdown(cx))
+    }
+}
+
+/// Reads on behind a refused body while the answer is on its way: closing the connection at once would
+/// reset it, and its sender would never see the 413.
+pub fn discard(mut body: Incoming) {
+    let rest = async move {
+        let mut length = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            length += frame.data_ref().map_or(0, Bytes::len);
+            if length > limits::TOO_LARGE_BODY {
+                break;
+            }
+        }
+    };
+    tokio::spawn(tokio::time::timeout(limits::CLOSE_WAIT, rest));
+}

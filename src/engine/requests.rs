@@ -1,0 +1,178 @@
+//! HTTP requests: the list of steps, and the answer whatever became of them.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, ORIGIN};
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use super::{Engine, gateway_responses, record};
+use crate::api::http_stage::{HttpRoute, HttpStage};
+use crate::expressions::scope::Scope;
+use crate::model::body::{Body, Progress, Unread};
+use crate::model::call::{Call, Event, Reply, Subject};
+use crate::model::clock::Timestamp;
+use crate::model::id::Id;
+use crate::model::limits;
+use crate::model::refusal::{Kind, Refusal};
+use crate::model::request::HttpRequest;
+use crate::outbound::backends::Stream;
+use crate::steps::cors;
+use crate::steps::integrations::RequestIntegration;
+use crate::steps::integrations::http_proxy::forward;
+use crate::steps::transforms::http_parameters::Outgoing;
+use crate::steps::transforms::http_parameters::response::OfStatus;
+
+const APIGW_REQUESTID: HeaderName = HeaderName::from_static("apigw-requestid");
+
+/// A request with its body, which may still be on its way.
+pub struct Asked {
+    pub request: HttpRequest,
+    pub body: Body,
+    pub progress: Arc<Progress>,
+}
+
+impl Engine {
+    /// A request: every one gets an answer. `route` is what its method and path led to, or why they led nowhere.
+    pub async fn request(&self, stage: &HttpStage, route: Result<&HttpRoute, Refusal>, asked: Asked) -> Reply<Body> {
+        let began = Instant::now();
+        let request_id = Id::random();
+        let origin = asked.request.head.headers.get(ORIGIN).filter(|_| stage.cors.is_some()).cloned();
+        let mut reply = match &stage.cors {
+            Some(cors) if cors::is_preflight(&asked.request.head.method, &asked.request.head.headers) => {
+                let headers = cors.preflight(&asked.request.head.headers);
+                Reply { headers, ..Reply::new(http::StatusCode::NO_CONTENT, Body::default()) }
+            }
+            _ => match route {
+                Ok(route) => self.answer(stage, route, request_id, asked).await,
+                Err(refusal) => {
+                    let subject = Subject { stage: &stage.key, connection: None, route_key: "-", request_id };
+                    record::refused(&stage.metrics, subject, &refusal);
+                    gateway_responses::request(&refusal)
+                }
+            },
+        };
+        if let Some(cors) = &stage.cors {
+            cors.apply(origin.as_ref(), &mut reply.headers);
+        }
+        reply.headers.insert(APIGW_REQUESTID, request_id.header());
+        record::requested(&stage.metrics, began, reply.status);
+        reply
+    }
+
+    async fn answer(&self, stage: &HttpStage, route: &HttpRoute, request_id: Id, asked: Asked) -> Reply<Body> {
+        let Asked { mut request, mut body, progress } = asked;
+        let read = if route.needs_body() { read(&mut request, &mut body, stage.limits.max_body).await } else { Ok(()) };
+        let call = Call { event: Event::Request(&request), route_key: &route.key, request_id, at: Timestamp::now() };
+        let outcome = match read {
+            Ok(()) => self.integrate_request(stage, route, &call, &request, body, &progress).await,
+            Err(refusal) => {
+                record::refused(&stage.metrics, call.subject(), &refusal);
+                Err(refusal)
+            }
+        };
+        outcome.unwrap_or_else(|refusal| gateway_responses::request(&refusal))
+    }
+
+    /// The tail of every request: ask what answers for the route, write down how it went, shape the answer.
+    async fn integrate_request(
+        &self,
+        stage: &HttpStage,
+        route: &HttpRoute,
+        call: &Call<'_>,
+        request: &HttpRequest,
+        body: Body,
+        progress: &Progress,
+    ) -> Result<Reply<Body>, Refusal> {
+        let scope = Scope { call, stage_variables: &stage.variables };
+        let began = Instant::now();
+        let outcome = match &route.integration {
+            RequestIntegration::HttpProxy(forward) => {
+                let mut outgoing = forward.outgoing(call, request, &stage.variables);
+                match route.request_parameters.apply(&scope, mapped(&mut outgoing)) {
+                    Ok(()) => forward.send(outgoing, body, progress).await,
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            RequestIntegration::Mock(mock) => Ok(mock.answer(call, &stage.variables).with_body()),
+        };
+        let began = matches!(route.integration, RequestIntegration::HttpProxy(_)).then_some(began);
+        record::integration(&stage.metrics, call, began, &outcome);
+        let mut reply = outcome?;
+        if let Some(mappings) = route.response_parameters.for_status(reply.status.as_u16()) {
+            let shaped = shape(mappings, &scope, &mut reply).await;
+            shaped.inspect_err(|refusal| record::refused(&stage.metrics, call.subject(), refusal))?;
+        }
+        Ok(reply)
+    }
+
+    /// A request for another protocol than HTTP. With a 101 comes the backend's stream that speaks it.
+    pub async fn upgrade(
+        &self,
+        stage: &HttpStage,
+        route: &HttpRoute,
+        request: HttpRequest,
+        protocol: HeaderValue,
+    ) -> (Reply<Body>, Option<(Stream, Bytes)>) {
+        let began = Instant::now();
+        let request_id = Id::random();
+        let call = Call { event: Event::Request(&request), route_key: &route.key, request_id, at: Timestamp::now() };
+        let outcome = match &route.integration {
+            RequestIntegration::HttpProxy(forward) if !self.is_draining() => {
+                let mut outgoing = forward.outgoing(&call, &request, &stage.variables);
+                let scope = Scope { call: &call, stage_variables: &stage.variables };
+                match route.request_parameters.apply(&scope, mapped(&mut outgoing)) {
+                    Ok(()) => forward.upgrade(outgoing, protocol).await,
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            RequestIntegration::HttpProxy(_) => Err(Kind::Busy.because("the gateway is stopping")),
+            RequestIntegration::Mock(_) => Err(Kind::Internal.because("a mock speaks no other protocol")),
+        };
+        let (outcome, stream) = match outcome {
+            Ok((reply, stream)) => (Ok(reply), stream),
+            Err(refusal) => (Err(refusal), None),
+        };
+        record::integration(&stage.metrics, &call, Some(began), &outcome);
+        let mut reply = outcome.unwrap_or_else(|refusal| gateway_responses::request(&refusal));
+        reply.headers.insert(APIGW_REQUESTID, request_id.header());
+        record::requested(&stage.metrics, began, reply.status);
+        (reply, stream)
+    }
+}
+
+/// Has the whole body where mappings and events look for it; it goes on to the backend all the same.
+async fn read(request: &mut HttpRequest, body: &mut Body, max_body: usize) -> Result<(), Refusal> {
+    let most = max_body.min(limits::WHOLE_BODY);
+    match std::mem::take(body).read(most).await {
+        Ok(whole) => {
+            *body = Body::Whole(whole.clone());
+            request.body = whole;
+            Ok(())
+        }
+        Err(unread @ Unread::TooLong(_)) => Err(Kind::RequestTooLarge.because(unread)),
+        Err(unread @ Unread::BrokeOff(_)) => Err(Kind::BadRequest.because(unread)),
+    }
+}
+
+/// Applies the mappings for the answer's status.
+async fn shape(mappings: &OfStatus, scope: &Scope<'_>, reply: &mut Reply<Body>) -> Result<(), Refusal> {
+    let mut whole = Bytes::new();
+    if mappings.reads_body() {
+        let read = std::mem::take(&mut reply.body).read(limits::WHOLE_BODY).await;
+        whole = read.map_err(|unread| Kind::IntegrationFailure.because(format_args!("the answer: {unread}")))?;
+        reply.body = Body::Whole(whole.clone());
+    }
+    mappings.apply(scope, &whole, &mut reply.status, &mut reply.headers)?;
+    if matches!(reply.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
+        reply.body = Body::default();
+        reply.headers.remove(CONTENT_LENGTH);
+    }
+    Ok(())
+}
+
+/// The part of a request that parameter mappings may change.
+fn mapped(outgoing: &mut forward::Outgoing) -> Outgoing<'_> {
+    Outgoing { headers: &mut outgoing.headers, path: &mut outgoing.path, query: &mut outgoing.query }
+}

@@ -1,0 +1,267 @@
+//! What an HTTP connection is doing, and since when: so that nobody holds one without a reason.
+//!
+//! A client that is slow to say what it wants costs no more than its socket: the time of a request's
+//! head runs from its first byte, and a connection that is kept alive between requests has a longer one.
+//! While a request is answered its own deadlines count, and that its client reads at all.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::connections::Wire;
+use crate::model::body::{Body, BodyError};
+use crate::model::clock::Tick;
+use crate::model::limits;
+
+/// One word, so that reading and serving can tell.
+pub struct Pace {
+    /// The tick of the last change above two bits that say what is done.
+    word: AtomicU64,
+    /// Requests being answered, of which HTTP/2 may have several.
+    in_flight: AtomicU32,
+    /// Since when the client takes nothing of what is written; 0 if it does.
+    stalled: AtomicU64,
+    length_seen: AtomicU32,
+    /// HTTP/2 frames come at any time and begin nothing.
+    is_http_2: AtomicBool,
+}
+
+const WAITING: u64 = 0;
+const READING: u64 = 1;
+const SERVING: u64 = 2;
+
+impl Pace {
+    pub fn new() -> Self {
+        let pace = Self {
+            word: AtomicU64::new(0),
+            in_flight: AtomicU32::new(0),
+            stalled: AtomicU64::new(0),
+            length_seen: AtomicU32::new(0),
+            is_http_2: AtomicBool::new(false),
+        };
+        pace.set(WAITING);
+        pace
+    }
+
+    fn set(&self, doing: u64) {
+        self.word.store(Tick::now().0 << 2 | doing, Relaxed);
+    }
+
+    /// The preface and the first request have the time of a head.
+    pub fn begin_http_2(&self) {
+        self.is_http_2.store(true, Relaxed);
+        self.set(READING);
+    }
+
+    pub fn begin_serving(&self) {
+        self.in_flight.fetch_add(1, Relaxed);
+        self.set(SERVING);
+    }
+
+    /// An answer is over, as far as the gateway is concerned.
+    pub fn end_serving(&self) {
+        if self.in_flight.fetch_sub(1, Relaxed) == 1 {
+            self.set(WAITING);
+        }
+    }
+
+    /// A `Content-Length` came with the head of the request that is served now. (Looked for where heads are
+    /// expected, so a body that spells the words counts too; that costs its client a connection at worst.)
+    pub fn take_length_seen(&self) -> bool {
+        self.length_seen.swap(0, Relaxed) > 0
+    }
+
+    /// Bytes came: the head of a request has begun, unless one is being read or served already.
+    fn note_read(&self, read: &[u8]) {
+        if self.is_http_2.load(Relaxed) {
+            return;
+        }
+        let doing = self.word.load(Relaxed) & 3;
+        if doing == WAITING {
+            self.set(READING);
+        }
+        if doing != SERVING && names_length(read) {
+            self.length_seen.store(1, Relaxed);
+        }
+    }
+
+    fn note_written(&self, is_taken: bool) {
+        if !is_taken {
+            let _ = self.stalled.compare_exchange(0, Tick::now().0, Relaxed, Relaxed);
+        } else if self.stalled.load(Relaxed) != 0 {
+            self.stalled.store(0, Relaxed);
+            // What is still written of the last answer is not idleness.
+            if self.word.load(Relaxed) & 3 == WAITING {
+                self.set(WAITING);
+            }
+        }
+    }
+
+    /// Since when nothing has been asked, if everything was answered and taken.
+    pub fn idle_for(&self, now: Tick) -> Option<Duration> {
+        let word = self.word.load(Relaxed);
+        (word & 3 == WAITING && self.stalled.load(Relaxed) == 0).then(|| now.since(Tick(word >> 2)))
+    }
+
+    pub fn is_over(&self, patience: Duration) -> bool {
+        self.time_left(patience, Tick::now()).is_zero()
+    }
+
+    /// When to look again: a head may begin right now, so never later than its whole time.
+    pub fn next_look(&self, patience: Duration) -> Duration {
+        self.time_left(patience, Tick::now()).clamp(Duration::from_millis(1), patience.max(Duration::from_millis(1)))
+    }
+
+    fn time_left(&self, patience: Duration, now: Tick) -> Duration {
+        let word = self.word.load(Relaxed);
+        let of_phase = match word & 3 {
+            WAITING => Some(limits::KEEP_ALIVE),
+            READING => Some(patience),
+            _ => None,
+        };
+        let left = of_phase.map_or(Duration::MAX, |time| time.saturating_sub(now.since(Tick(word >> 2))));
+        match self.stalled.load(Relaxed) {
+            0 => left,
+            since => left.min(limits::STALLED_CLIENT.saturating_sub(now.since(Tick(since)))),
+        }
+    }
+}
+
+/// Whether a line begins with `Content-Length`.
+fn names_length(read: &[u8]) -> bool {
+    const NAME: &[u8] = b"content-length";
+    let mut lines = read.split(|byte| *byte == b'\n');
+    lines.any(|line| line.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME)))
+}
+
+/// An answer's body; when it ends, or nobody wants more of it, its connection has one request less to serve.
+pub struct Served {
+    body: Body,
+    pace: Arc<Pace>,
+}
+
+impl Served {
+    pub fn wrap(body: Body, pace: &Arc<Pace>) -> Body {
+        match body {
+            Body::Flowing(_) => Body::flowing(Served { body, pace: pace.clone() }),
+            whole => {
+                pace.end_serving();
+                whole
+            }
+        }
+    }
+}
+
+impl hyper::body::Body for Served {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.pace.end_serving();
+    }
+}
+
+/// A client's connection that notes when bytes come and go.
+pub struct Paced {
+    pub wire: Wire,
+    pub pace: Arc<Pace>,
+}
+
+impl Paced {
+    fn note<T>(&self, polled: Poll<T>) -> Poll<T> {
+        self.pace.note_written(polled.is_ready());
+        polled
+    }
+}
+
+impl AsyncRead for Paced {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut self.wire).poll_read(cx, buf);
+        let read = &buf.filled()[before..];
+        if !read.is_empty() {
+            self.pace.note_read(read);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Paced {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.wire).poll_write(cx, buf);
+        self.note(polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.wire).poll_write_vectored(cx, bufs);
+        self.note(polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.wire).poll_flush(cx);
+        self.note(polled)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_names_the_length_is_seen() {
+        let check = |read: &[u8], seen| assert_eq!(names_length(read), seen, "{read:?}");
+        check(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc", true);
+        check(b"POST / HTTP/1.1\ncoNTent-length:3\n\n", true);
+        check(b"POST / HTTP/1.1\r\nX-Content-Length: 3\r\n\r\n", false);
+        check(b"GET / HTTP/1.1\r\n\r\n", false);
+        check(b"", false);
+    }
+
+    #[test]
+    fn a_connection_idles_only_when_all_is_answered_and_taken() {
+        let pace = Pace::new();
+        assert!(pace.idle_for(Tick::now()).is_some());
+        pace.begin_serving();
+        pace.begin_serving();
+        pace.end_serving();
+        assert!(pace.idle_for(Tick::now()).is_none());
+        pace.note_written(false);
+        pace.end_serving();
+        assert!(pace.idle_for(Tick::now()).is_none());
+        pace.note_written(true);
+        assert!(pace.idle_for(Tick::now()).is_some());
+    }
+}

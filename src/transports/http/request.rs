@@ -1,0 +1,167 @@
+//! A request of a client becomes a call: what it says of itself is checked, its body is counted as it comes.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::{Method, Request, Version};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::ext::Protocol;
+
+use super::{passthrough, reply};
+use crate::api::directory::Place;
+use crate::api::http_stage::{HttpRoute, HttpStage};
+use crate::api::paths::Outcome;
+use crate::connections::Peer;
+use crate::engine::reached::reached;
+use crate::engine::{Asked, Engine};
+use crate::model::answer::Answer;
+use crate::model::body::{Body, BodyError, Progress};
+use crate::model::clock::Tick;
+use crate::model::refusal::Kind;
+use crate::model::request::HttpRequest;
+
+/// A request that leads into a stage of an HTTP API.
+pub struct Arrived<'a> {
+    pub request: Request<Incoming>,
+    /// The host that the client asked for, as it wrote it.
+    pub host: &'a str,
+    pub place: &'a Place,
+    pub stage: &'a Arc<HttpStage>,
+    /// The client, and how it reached us, as far as that can be believed.
+    pub peer: Peer,
+}
+
+/// Whether a request would be answered by a route; a path without one may lead elsewhere.
+pub fn has_route<B>(request: &Request<B>, place: &Place, stage: &HttpStage) -> bool {
+    let path = route_path(request.uri().path(), place);
+    !matches!(stage.routes.find(&method(request), path), Outcome::Nothing)
+}
+
+/// Whether a request would be carried on to a backend that speaks the protocol it asks for.
+pub fn carries_upgrade<B>(request: &Request<B>, place: &Place, stage: &HttpStage) -> bool {
+    let path = route_path(request.uri().path(), place);
+    match stage.routes.find(&method(request), path) {
+        Outcome::Found(found) => found.route.upgrade,
+        Outcome::Nothing | Outcome::DotSegment => false,
+    }
+}
+
+/// Answers one request.
+pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
+    let Arrived { mut request, host, place, stage, peer } = arrived;
+    let protocol = protocol(&request);
+    let on_upgrade = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
+    let method = method(&request);
+    let (head, incoming) = request.into_parts();
+    let wanted = reply::Wanted::of(&head, &stage.limits);
+    let route_path = route_path(head.uri.path(), place);
+    let (route, path_parameters) = match stage.routes.find(&method, route_path) {
+        Outcome::Found(found) => {
+            let own = |(name, value): &(&Arc<str>, &str)| ((*name).clone(), (*value).to_owned());
+            (Ok(found.route), found.parameters.iter().map(own).collect())
+        }
+        Outcome::Nothing => (Err(Kind::NotFound.because("no route")), Vec::new()),
+        Outcome::DotSegment => (Err(Kind::BadRequest.because("a dot segment in the path")), Vec::new()),
+    };
+    let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let is_too_long = declared.is_some_and(|declared| declared > stage.limits.max_body as u64);
+    let asked = HttpRequest {
+        stage: stage.key.clone(),
+        base_path: place.base_path.len(),
+        stage_path: head.uri.path().len() - route_path.len(),
+        path_parameters,
+        body: Bytes::new(),
+        domain_name: reached(host, &place.host, &peer, &engine.callback()).domain_name.into(),
+        source_ip: peer.remote,
+        scheme: peer.scheme,
+        port: peer.local.port(),
+        client_certificate: peer.certificate.clone(),
+        head,
+    };
+    let route: Result<&HttpRoute, _> = match route {
+        Ok(_) if is_too_long => Err(Kind::RequestTooLarge.because("above max_body")),
+        route => route,
+    };
+    if let (Ok(route), Some(protocol), Some(on_upgrade)) = (&route, protocol, on_upgrade)
+        && route.upgrade
+    {
+        return passthrough::carry(engine, stage, route, asked, protocol, on_upgrade, peer).await;
+    }
+    let progress = Arc::new(Progress::default());
+    let (body, refused_body) = match &route {
+        _ if incoming.is_end_stream() => (Body::default(), None),
+        Ok(_) => {
+            let bounded = Bounded { body: incoming, left: stage.limits.max_body, progress: progress.clone() };
+            (Body::flowing(bounded), None)
+        }
+        Err(_) => (Body::default(), Some(incoming)),
+    };
+    let answer = engine.request(stage, route, Asked { request: asked, body, progress }).await;
+    if let Some(body) = refused_body {
+        // Closing the connection at once would reset it, and the client would never see why.
+        crate::connections::discard(body);
+    }
+    reply::answer(answer, &wanted, &stage.limits)
+}
+
+/// What the client wants to speak in place of HTTP.
+fn protocol<B>(request: &Request<B>) -> Option<passthrough::Protocol> {
+    if request.version() == Version::HTTP_2 {
+        let protocol = request.extensions().get::<Protocol>()?;
+        return Some(passthrough::Protocol::over_http_2(protocol.as_str()));
+    }
+    request.headers().get(UPGRADE).map(|protocol| passthrough::Protocol::of_upgrade(protocol.clone()))
+}
+
+/// An extended CONNECT stands for the GET that it would be over HTTP/1.1.
+fn method<B>(request: &Request<B>) -> Method {
+    if request.extensions().get::<Protocol>().is_some() { Method::GET } else { request.method().clone() }
+}
+
+fn route_path<'p>(path: &'p str, place: &Place) -> &'p str {
+    place.rest(path).unwrap_or_default()
+}
+
+/// A request's body on its way, which ends with an error when more comes than the stage takes.
+struct Bounded {
+    body: Incoming,
+    left: usize,
+    progress: Arc<Progress>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the request's body is longer than max_body")]
+struct TooLong;
+
+impl hyper::body::Body for Bounded {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.progress.note(Tick::now());
+        let length = match &polled {
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            _ => 0,
+        };
+        match self.left.checked_sub(length) {
+            Some(left) => self.left = left,
+            None => {
+                self.progress.note_too_long();
+                return Poll::Ready(Some(Err(TooLong.into())));
+            }
+        }
+        Poll::Ready(polled.map(|frame| frame.map_err(BodyError::from)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
