@@ -38,24 +38,27 @@ impl Engine {
     pub async fn request(&self, stage: &HttpStage, route: Result<&HttpRoute, Refusal>, asked: Asked) -> Reply<Body> {
         let began = Instant::now();
         let request_id = Id::random();
-        let origin = asked.request.head.headers.get(ORIGIN).filter(|_| stage.cors.is_some()).cloned();
         let mut reply = match &stage.cors {
             Some(cors) if cors::is_preflight(&asked.request.head.method, &asked.request.head.headers) => {
                 let headers = cors.preflight(&asked.request.head.headers);
-                Reply { headers, ..Reply::new(http::StatusCode::NO_CONTENT, Body::default()) }
+                Reply { headers, ..Reply::new(StatusCode::NO_CONTENT, Body::default()) }
             }
-            _ => match route {
-                Ok(route) => self.answer(stage, route, request_id, asked).await,
-                Err(refusal) => {
-                    let subject = Subject { stage: &stage.key, connection: None, route_key: "-", request_id };
-                    record::refused(&stage.metrics, subject, &refusal);
-                    gateway_responses::request(&refusal)
+            cors => {
+                let origin = asked.request.head.headers.get(ORIGIN).filter(|_| cors.is_some()).cloned();
+                let mut reply = match route {
+                    Ok(route) => self.answer(stage, route, request_id, asked).await,
+                    Err(refusal) => {
+                        let subject = Subject { stage: &stage.key, connection: None, route_key: "-", request_id };
+                        record::refused(&stage.metrics, subject, &refusal);
+                        gateway_responses::request(&refusal)
+                    }
+                };
+                if let Some(cors) = cors {
+                    cors.apply(origin.as_ref(), &mut reply.headers);
                 }
-            },
+                reply
+            }
         };
-        if let Some(cors) = &stage.cors {
-            cors.apply(origin.as_ref(), &mut reply.headers);
-        }
         reply.headers.insert(APIGW_REQUESTID, request_id.header());
         record::requested(&stage.metrics, began, reply.status);
         reply

@@ -66,7 +66,8 @@ pub const HTTP_2_STREAMS: u32 = 250;
 pub const HTTP_2_HEADERS: u32 = 16 * 1024;
 
 /// Calls that may wait for their turn on one backend that has no table of its own.
-pub const BACKEND_QUEUE: usize = 16_384;
+/// The messages of a connection that wait are bounded by its `max_in_flight`, so this is for a storm of connections.
+pub const BACKEND_QUEUE: usize = 131_072;
 
 /// Calls that one HTTP/2 connection to a backend carries at a time, which servers allow as a rule; more open another.
 pub const BACKEND_STREAMS: usize = 100;

@@ -57,7 +57,7 @@ refusals! {
     /// The request's body is longer than the stage takes.
     RequestTooLarge "REQUEST_TOO_LARGE" Client 413 "Request Entity Too Large";
     /// Everybody who could answer is busy, and so is the queue for them.
-    Busy "THROTTLED" Backend 503 "Service Unavailable";
+    Busy "INTEGRATION_BUSY" Backend 503 "Internal server error";
     /// A mapped parameter cannot be made of this message.
     BadRequestBody "BAD_REQUEST_BODY" Client 400 "Bad request body";
     /// The backend could not be reached.

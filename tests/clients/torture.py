@@ -262,7 +262,7 @@ def test_a_client_that_never_answers_a_close_is_let_go(gateway):
 
 @pytest.mark.parametrize("request_bytes", [
     b"\r\n\r\n\r\n\x00\x00", b"hello\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1 more\r\nHost: x\r\n\r\n",
-    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 32, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"G\x00T /prod HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"x" * 32, b"G\x00T /prod HTTP/1.1\r\nHost: x\r\n\r\n",
     b"GET /pr\x00d HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /prod HTTP/1.1\r\nHost: x\r\nX-A: a\x00b\r\n\r\n",
     b"GET /prod HTTP/1.1\r\nHost: x\r\nX\x00A: b\r\n\r\n", b"GET /prod HTTP/1.1\r\nHost: x\r\nX-A: a\rX-B: b\r\n\r\n",
     b"GET /prod HTTP/1.1\r\nHost: x\r\nX A: b\r\n\r\n", b"GET /prod HTTP/1.1\r\nHost: x\r\nX-A : b\r\n\r\n",

@@ -252,7 +252,7 @@ fn the_reference_shows_types_defaults_and_meanings() {
     let row = "| `idle_timeout` | duration or `\"none\"` | `\"10m\"` | Closes a socket after this long without a data message";
     assert!(reference.contains(row), "{reference}");
     assert!(reference.contains("| `protocol` | `\"websocket\"` or `\"http\"` | required |"), "{reference}");
-    assert!(!reference.contains("authorizer"), "{reference}");
+    assert!(!reference.contains("`authorizer`"), "{reference}");
 }
 
 /// Whatever an editor leaves behind, the operator gets a report.

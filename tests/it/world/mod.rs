@@ -87,6 +87,11 @@ impl World {
         self.server.reload(load(&file(stage), &self.backend, &self.metrics)).expect("the same listener");
     }
 
+    /// Serves another file from now on.
+    pub fn reload_with(&self, file: &str) {
+        self.server.reload(load(file, &self.backend, &self.metrics)).expect("the same listener");
+    }
+
     pub async fn connect(&self) -> Client {
         self.connect_to("/s").await
     }
