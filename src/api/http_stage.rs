@@ -50,6 +50,12 @@ pub struct HttpRoute {
 }
 
 impl HttpRoute {
+    /// What the client sent is looked at beside what is passed on of it.
+    pub fn reads_headers(&self) -> bool {
+        let is_proxied = matches!(&self.integration, RequestIntegration::HttpProxy(proxy) if proxy.event.is_none());
+        !is_proxied || !self.request_parameters.is_empty() || !self.response_parameters.is_empty()
+    }
+
     /// The request's body must be there as a whole before anything is sent.
     pub fn needs_body(&self) -> bool {
         self.request_parameters.reads_body() || self.integration.reads_body()

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, ORIGIN};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Engine, gateway_responses, record};
 use crate::api::http_stage::{HttpRoute, HttpStage};
@@ -28,9 +28,17 @@ const APIGW_REQUESTID: HeaderName = HeaderName::from_static("apigw-requestid");
 
 /// A request with its body, which may still be on its way.
 pub struct Asked {
-    pub request: HttpRequest,
+    /// Boxed, because it is handed on several times.
+    pub request: Box<HttpRequest>,
     pub body: Body,
     pub progress: Arc<Progress>,
+}
+
+/// What of a request is handed on to whoever answers it.
+struct Passed<'a> {
+    headers: HeaderMap,
+    body: Body,
+    progress: &'a Progress,
 }
 
 impl Engine {
@@ -67,9 +75,13 @@ impl Engine {
     async fn answer(&self, stage: &HttpStage, route: &HttpRoute, request_id: Id, asked: Asked) -> Reply<Body> {
         let Asked { mut request, mut body, progress } = asked;
         let read = if route.needs_body() { read(&mut request, &mut body, stage.limits.max_body).await } else { Ok(()) };
+        let headers = headers_to_send(route, &mut request);
         let call = Call { event: Event::Request(&request), route_key: &route.key, request_id, at: Timestamp::now() };
         let outcome = match read {
-            Ok(()) => self.integrate_request(stage, route, &call, &request, body, &progress).await,
+            Ok(()) => {
+                self.integrate_request(stage, route, &call, &request, Passed { headers, body, progress: &progress })
+                    .await
+            }
             Err(refusal) => {
                 record::refused(&stage.metrics, call.subject(), &refusal);
                 Err(refusal)
@@ -85,14 +97,14 @@ impl Engine {
         route: &HttpRoute,
         call: &Call<'_>,
         request: &HttpRequest,
-        body: Body,
-        progress: &Progress,
+        passed: Passed<'_>,
     ) -> Result<Reply<Body>, Refusal> {
+        let Passed { headers, body, progress } = passed;
         let scope = Scope { call, stage_variables: &stage.variables };
         let began = Instant::now();
         let outcome = match &route.integration {
             RequestIntegration::HttpProxy(forward) => {
-                let mut outgoing = forward.outgoing(call, request, &stage.variables);
+                let mut outgoing = forward.outgoing(call, request, headers, &stage.variables);
                 match route.request_parameters.apply(&scope, mapped(&mut outgoing)) {
                     Ok(()) => forward.send(outgoing, body, progress).await,
                     Err(refusal) => Err(refusal),
@@ -115,15 +127,16 @@ impl Engine {
         &self,
         stage: &HttpStage,
         route: &HttpRoute,
-        request: HttpRequest,
+        mut request: Box<HttpRequest>,
         protocol: HeaderValue,
     ) -> (Reply<Body>, Option<(Stream, Bytes)>) {
         let began = Instant::now();
         let request_id = Id::random();
+        let headers = headers_to_send(route, &mut request);
         let call = Call { event: Event::Request(&request), route_key: &route.key, request_id, at: Timestamp::now() };
         let outcome = match &route.integration {
             RequestIntegration::HttpProxy(forward) if !self.is_draining() => {
-                let mut outgoing = forward.outgoing(&call, &request, &stage.variables);
+                let mut outgoing = forward.outgoing(&call, &request, headers, &stage.variables);
                 let scope = Scope { call: &call, stage_variables: &stage.variables };
                 match route.request_parameters.apply(&scope, mapped(&mut outgoing)) {
                     Ok(()) => forward.upgrade(outgoing, protocol).await,
@@ -173,6 +186,12 @@ async fn shape(mappings: &OfStatus, scope: &Scope<'_>, reply: &mut Reply<Body>) 
         reply.headers.remove(CONTENT_LENGTH);
     }
     Ok(())
+}
+
+/// The headers that the backend's request begins with. Where no mapping and no event looks at those of the client
+/// later on, they are taken; else copied.
+fn headers_to_send(route: &HttpRoute, request: &mut HttpRequest) -> HeaderMap {
+    if route.reads_headers() { request.head.headers.clone() } else { std::mem::take(&mut request.head.headers) }
 }
 
 /// The part of a request that parameter mappings may change.

@@ -56,24 +56,62 @@ pub fn resolve(headers: &HeaderMap, hop: &Hop<'_>, trusted: &[IpNet]) -> Origin 
 /// trusted proxy says, and what anybody else says is removed. Both kinds are written.
 pub fn extend(headers: &mut HeaderMap, hop: &Hop<'_>, trusted: &[IpNet]) {
     let peer = hop.peer.to_canonical();
-    let (origin, addresses, elements) = if is_trusted(peer, trusted) {
-        let way = Way::of(headers, peer, trusted);
-        let origin = way.origin(headers, hop);
-        (origin, way.addresses(headers), way.elements(headers, &origin))
-    } else {
-        remove(headers);
-        (Origin { address: peer, scheme: hop.scheme, port: hop.local.port() }, Vec::new(), Vec::new())
-    };
-    headers.insert(X_FORWARDED_FOR, value(with_address(addresses, peer)));
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(origin.scheme));
-    headers.insert(X_FORWARDED_PORT, port_value(origin.port));
-    if !headers.contains_key(X_FORWARDED_HOST)
-        && let Ok(host) = HeaderValue::from_str(hop.host)
-        && !host.is_empty()
-    {
-        headers.insert(X_FORWARDED_HOST, host);
+    if !is_trusted(peer, trusted) {
+        return Stamp::of_stranger(hop).put(headers);
     }
-    headers.insert(FORWARDED, value(with_element(elements, hop, peer)));
+    let way = Way::of(headers, peer, trusted);
+    let origin = way.origin(headers, hop);
+    let (addresses, elements) = (way.addresses(headers), way.elements(headers, &origin));
+    let mut stamp = Stamp::new(hop, &origin, addresses, elements);
+    if headers.contains_key(X_FORWARDED_HOST) {
+        stamp.host = None;
+    }
+    stamp.write(headers);
+}
+
+/// What a backend is told about one hop. That of a stranger is the same for all its requests on one connection.
+#[derive(Debug, Clone)]
+pub struct Stamp {
+    addresses: HeaderValue,
+    scheme: HeaderValue,
+    port: HeaderValue,
+    host: Option<HeaderValue>,
+    elements: HeaderValue,
+}
+
+impl Stamp {
+    /// Of a peer whose own word counts for nothing.
+    pub fn of_stranger(hop: &Hop<'_>) -> Self {
+        let origin = Origin { address: hop.peer.to_canonical(), scheme: hop.scheme, port: hop.local.port() };
+        Self::new(hop, &origin, Vec::new(), Vec::new())
+    }
+
+    fn new(hop: &Hop<'_>, origin: &Origin, addresses: Vec<u8>, elements: Vec<u8>) -> Self {
+        let peer = hop.peer.to_canonical();
+        Self {
+            addresses: value(with_address(addresses, peer)),
+            scheme: HeaderValue::from_static(origin.scheme),
+            port: port_value(origin.port),
+            host: HeaderValue::from_str(hop.host).ok().filter(|host| !host.is_empty()),
+            elements: value(with_element(elements, hop, peer)),
+        }
+    }
+
+    /// In place of whatever the request says itself.
+    pub fn put(&self, headers: &mut HeaderMap) {
+        remove(headers);
+        self.write(headers);
+    }
+
+    fn write(&self, headers: &mut HeaderMap) {
+        headers.insert(X_FORWARDED_FOR, self.addresses.clone());
+        headers.insert(X_FORWARDED_PROTO, self.scheme.clone());
+        headers.insert(X_FORWARDED_PORT, self.port.clone());
+        if let Some(host) = &self.host {
+            headers.insert(X_FORWARDED_HOST, host.clone());
+        }
+        headers.insert(FORWARDED, self.elements.clone());
+    }
 }
 
 fn remove(headers: &mut HeaderMap) {

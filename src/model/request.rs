@@ -21,7 +21,7 @@ pub struct HttpRequest {
     /// The whole body, once a step had to read it; empty while it flows.
     pub body: Bytes,
     /// The host the client used, with its port unless it is the scheme's own.
-    pub domain_name: Box<str>,
+    pub domain_name: Arc<str>,
     pub source_ip: IpAddr,
     /// `http` or `https`, and the port the client reached.
     pub scheme: &'static str,

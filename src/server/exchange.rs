@@ -22,7 +22,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::front_door::FrontDoor;
+use super::front_door::{FrontDoor, Memory};
 use super::pace::{Pace, Paced, Served};
 use crate::connections::{Peer, Wire};
 use crate::model::answer::Answer;
@@ -35,6 +35,7 @@ struct Exchange {
     door: Arc<FrontDoor>,
     peer: Peer,
     pace: Arc<Pace>,
+    memory: Memory,
 }
 
 /// What becomes of an HTTP/1.1 connection.
@@ -63,7 +64,7 @@ pub async fn serve(accepted: Accepted, door: Arc<FrontDoor>) {
     let of_release = pace.clone();
     let release = Arc::new(move |upgraded| release(upgraded, &of_release));
     let peer = Peer { remote, local, scheme, certificate, release };
-    let exchange = Arc::new(Exchange { door, peer, pace });
+    let exchange = Arc::new(Exchange { door, peer, pace, memory: Memory::default() });
     if is_http_2 {
         return Box::pin(exchange.http_2(wire)).await;
     }
@@ -88,7 +89,7 @@ impl Exchange {
         // Who sends both says two things about where the body ends, and whoever stands in front of us may have
         // believed the other (RFC 9112 section 6.1).
         let is_ambiguous = length_seen && request.headers().contains_key(TRANSFER_ENCODING);
-        let mut answer = self.door.answer(request, &self.peer).await;
+        let mut answer = self.door.answer(request, &self.peer, &self.memory).await;
         if is_http_1 && (is_ambiguous || self.door.engine().is_draining()) && !answer.headers().contains_key(CONNECTION)
         {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -9,14 +9,17 @@ use std::time::Duration;
 use http::header::HOST;
 use http::{Request, StatusCode, Version};
 use hyper::body::Incoming;
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::acme::Challenges;
+use crate::api::directory::{Host, Place};
 use crate::api::gateway::Gateway;
 use crate::connections::Peer;
 use crate::engine::Engine;
+use crate::engine::reached::reached;
 use crate::model::answer::{self, Answer};
-use crate::model::forwarded::{self, Hop};
+use crate::model::forwarded::{self, Hop, Stamp};
 use crate::model::limits;
 use crate::transports::http::{self as requests, Arrived};
 use crate::transports::websocket::upgrade;
@@ -41,14 +44,14 @@ impl FrontDoor {
         Self { engine, audience, challenges }
     }
 
-    pub async fn answer(&self, request: Request<Incoming>, peer: &Peer) -> Answer {
+    pub async fn answer(&self, request: Request<Incoming>, peer: &Peer, memory: &Memory) -> Answer {
         match self.audience {
             Audience::Operators => operations::answer(&self.engine, &request),
-            Audience::Clients => self.answer_client(request, peer).await,
+            Audience::Clients => self.answer_client(request, peer, memory).await,
         }
     }
 
-    async fn answer_client(&self, mut request: Request<Incoming>, peer: &Peer) -> Answer {
+    async fn answer_client(&self, mut request: Request<Incoming>, peer: &Peer, memory: &Memory) -> Answer {
         let uri = request.uri();
         if uri.path_and_query().is_some_and(|target| target.as_str().len() > limits::URL) {
             return answer::error(StatusCode::URI_TOO_LONG, "BadRequestException", answer::message("URI Too Long"));
@@ -56,13 +59,13 @@ impl FrontDoor {
         if let Some(answer) = self.challenges.http_answer(uri.path()) {
             return answer::plain(StatusCode::OK, answer);
         }
-        let Some(host) = host(&request) else {
+        let Some(known) = memory.recall(&request, peer, &self.engine) else {
             let text = "A request needs exactly one Host header: a name or an address, and perhaps a port";
             return answer::error(StatusCode::BAD_REQUEST, "BadRequestException", answer::message(text));
         };
         let gateway = self.engine.gateway();
         let asks_upgrade = upgrade::is_asked_for(&request);
-        let destination = gateway.directory.find(without_port(&host), request.uri().path());
+        let destination = gateway.directory.find(without_port(&known.host), request.uri().path());
         if let Some((_, stage, id)) = &destination.connection
             && !asks_upgrade
         {
@@ -71,9 +74,9 @@ impl FrontDoor {
         if destination.is_of_connections && (asks_upgrade || !destination.is_below_connections) {
             return answer::forbidden();
         }
-        let peer = believed(&gateway, &mut request, &host, peer);
+        let peer = believed(&gateway, &mut request, &known, peer);
         if asks_upgrade && let Some((place, stage)) = destination.socket {
-            return upgrade::accept(&self.engine, place, stage, request, &host, peer).await;
+            return upgrade::accept(&self.engine, place, stage, request, &known.host, peer).await;
         }
         if let Some((place, stage)) = destination.requests {
             let is_theirs = match asks_upgrade {
@@ -81,7 +84,8 @@ impl FrontDoor {
                 false => destination.socket.is_none() || requests::has_route(&request, place, stage),
             };
             if is_theirs {
-                let arrived = Arrived { request, host: &host, place, stage, peer };
+                let domain_name = known.domain_name(place, &peer, &self.engine);
+                let arrived = Arrived { request, domain_name, place, stage, peer };
                 return requests::answer(&self.engine, arrived).await;
             }
         }
@@ -124,13 +128,69 @@ impl FrontDoor {
 }
 
 /// The client behind trusted proxies, and the request's headers with this hop written into them.
-fn believed(gateway: &Gateway, request: &mut Request<Incoming>, host: &str, peer: &Peer) -> Peer {
+fn believed(gateway: &Gateway, request: &mut Request<Incoming>, known: &Known, peer: &Peer) -> Peer {
     let trusted = &gateway.settings.trusted_proxies;
-    let hop = Hop { peer: peer.remote, local: peer.local, scheme: peer.scheme, host };
+    if !forwarded::is_trusted(peer.remote, trusted) {
+        known.stamp.put(request.headers_mut());
+        return peer.clone();
+    }
+    let hop = Hop { peer: peer.remote, local: peer.local, scheme: peer.scheme, host: &known.host };
     let origin = forwarded::resolve(request.headers(), &hop, trusted);
     forwarded::extend(request.headers_mut(), &hop, trusted);
     let local = SocketAddr::new(peer.local.ip(), origin.port);
     Peer { remote: origin.address, local, scheme: origin.scheme, ..peer.clone() }
+}
+
+/// What was found out about the host of a connection's last request: as a rule the next one names the same.
+#[derive(Default)]
+pub struct Memory(Mutex<Option<Arc<Known>>>);
+
+pub struct Known {
+    /// As the client wrote it.
+    host: String,
+    /// Which reload this is from.
+    generation: u64,
+    stamp: Stamp,
+    /// As events show it, where the API answers to every host.
+    domain_name: Arc<str>,
+}
+
+impl Memory {
+    /// `None` if the request names no host as it should.
+    fn recall(&self, request: &Request<Incoming>, peer: &Peer, engine: &Engine) -> Option<Arc<Known>> {
+        let generation = engine.generation();
+        let mut memory = self.0.lock();
+        if let Some(known) = memory.as_ref().filter(|known| known.generation == generation)
+            && is_plainly(request, &known.host)
+        {
+            return Some(known.clone());
+        }
+        let host = host(request)?;
+        let hop = Hop { peer: peer.remote, local: peer.local, scheme: peer.scheme, host: &host };
+        let stamp = Stamp::of_stranger(&hop);
+        let domain_name = reached(&host, &Host::Any, peer, &engine.callback()).domain_name.into();
+        let known = Arc::new(Known { host, generation, stamp, domain_name });
+        *memory = Some(known.clone());
+        Some(known)
+    }
+}
+
+impl Known {
+    fn domain_name(&self, place: &Place, peer: &Peer, engine: &Engine) -> Arc<str> {
+        match place.host {
+            // Behind a trusted proxy each request has its own scheme and port.
+            Host::Any if !engine.gateway().settings.trusted_proxies.is_empty() => {}
+            Host::Any => return self.domain_name.clone(),
+            Host::Exact(_) | Host::Wildcard(_) => {}
+        }
+        reached(&self.host, &place.host, peer, &engine.callback()).domain_name.into()
+    }
+}
+
+/// One `Host` line, which says this, and a target that says nothing else.
+fn is_plainly(request: &Request<Incoming>, host: &str) -> bool {
+    let mut lines = request.headers().get_all(HOST).iter();
+    lines.next().is_some_and(|line| line == host) && lines.next().is_none() && request.uri().authority().is_none()
 }
 
 /// The one host that a request names, in its target or in its `Host`; empty if it may do without.

@@ -161,7 +161,7 @@ impl Backend {
     }
 
     async fn exchange(&self, mut request: Request<Body>, patience: Patience<'_>) -> Result<Response<Body>, Error> {
-        let mut turn = Some(patience.bound(async { Ok(self.pool.enter().await?) }).await?);
+        let mut turn = Some(self.enter(patience).await?);
         let mut tried = Tried::new(is_repeatable(&request));
         let copy = (self.pool.servers().len() > 1 && is_repeatable(&request)).then(|| Copy::of(&request));
         loop {
@@ -203,6 +203,15 @@ impl Backend {
                 (None, None) => return Err(error),
             }
         }
+    }
+
+    async fn enter(&self, patience: Patience<'_>) -> Result<Permit, Error> {
+        let mut entering = pin!(self.pool.enter());
+        // As a rule there is a turn at once, and no need for a timer.
+        if let Poll::Ready(entered) = poll_fn(|cx| Poll::Ready(entering.as_mut().poll(cx))).await {
+            return Ok(entered?);
+        }
+        patience.bound(async { Ok(entering.await?) }).await
     }
 
     /// One try on one server.
@@ -272,7 +281,7 @@ impl Backend {
         request: Request<Body>,
         patience: Patience<'_>,
     ) -> Result<(Response<Body>, Option<(Stream, Bytes)>), Error> {
-        let turn = patience.bound(async { Ok(self.pool.enter().await?) }).await?;
+        let turn = self.enter(patience).await?;
         let mut tried = Tried::new(false);
         let mut last = None;
         loop {

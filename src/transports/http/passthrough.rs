@@ -48,7 +48,7 @@ pub async fn carry(
     engine: &Arc<Engine>,
     stage: &Arc<HttpStage>,
     route: &HttpRoute,
-    mut request: HttpRequest,
+    mut request: Box<HttpRequest>,
     protocol: Protocol,
     on_upgrade: OnUpgrade,
     peer: Peer,

@@ -15,7 +15,6 @@ use crate::api::directory::Place;
 use crate::api::http_stage::{HttpRoute, HttpStage};
 use crate::api::paths::Outcome;
 use crate::connections::Peer;
-use crate::engine::reached::reached;
 use crate::engine::{Asked, Engine};
 use crate::model::answer::Answer;
 use crate::model::body::{Body, BodyError, Progress};
@@ -26,8 +25,8 @@ use crate::model::request::HttpRequest;
 /// A request that leads into a stage of an HTTP API.
 pub struct Arrived<'a> {
     pub request: Request<Incoming>,
-    /// The host that the client asked for, as it wrote it.
-    pub host: &'a str,
+    /// The host that the client reached, as events show it.
+    pub domain_name: Arc<str>,
     pub place: &'a Place,
     pub stage: &'a Arc<HttpStage>,
     /// The client, and how it reached us, as far as that can be believed.
@@ -51,7 +50,7 @@ pub fn carries_upgrade<B>(request: &Request<B>, place: &Place, stage: &HttpStage
 
 /// Answers one request.
 pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
-    let Arrived { mut request, host, place, stage, peer } = arrived;
+    let Arrived { mut request, domain_name, place, stage, peer } = arrived;
     let protocol = protocol(&request);
     let on_upgrade = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
     let method = method(&request);
@@ -68,19 +67,19 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
     };
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let is_too_long = declared.is_some_and(|declared| declared > stage.limits.max_body as u64);
-    let asked = HttpRequest {
+    let asked = Box::new(HttpRequest {
         stage: stage.key.clone(),
         base_path: place.base_path.len(),
         stage_path: head.uri.path().len() - route_path.len(),
         path_parameters,
         body: Bytes::new(),
-        domain_name: reached(host, &place.host, &peer, &engine.callback()).domain_name.into(),
+        domain_name,
         source_ip: peer.remote,
         scheme: peer.scheme,
         port: peer.local.port(),
         client_certificate: peer.certificate.clone(),
         head,
-    };
+    });
     let route: Result<&HttpRoute, _> = match route {
         Ok(_) if is_too_long => Err(Kind::RequestTooLarge.because("above max_body")),
         route => route,

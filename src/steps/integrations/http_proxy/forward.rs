@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Body as _;
 
@@ -65,16 +65,23 @@ pub struct Outgoing {
 }
 
 impl Forward {
-    pub fn outgoing(&self, call: &Call<'_>, request: &HttpRequest, variables: &StageVariables) -> Outgoing {
+    /// `headers` are those that came with the request.
+    pub fn outgoing(
+        &self,
+        call: &Call<'_>,
+        request: &HttpRequest,
+        mut headers: HeaderMap,
+        variables: &StageVariables,
+    ) -> Outgoing {
         let head = &request.head;
-        let trace_id = head.headers.get(X_AMZN_TRACE_ID).cloned().unwrap_or_else(|| trace_id(call.at));
         if let Some(format) = self.event {
+            let trace_id = headers.remove(X_AMZN_TRACE_ID).unwrap_or_else(|| trace_id(call.at));
             return self.event(format, call, request, variables, trace_id);
         }
-        let mut headers = carried(&head.headers);
+        keep_carried(&mut headers);
         headers.insert(HOST, self.host.clone());
         headers.append(VIA, via(head.version));
-        headers.insert(X_AMZN_TRACE_ID, trace_id);
+        headers.entry(X_AMZN_TRACE_ID).or_insert_with(|| trace_id(call.at));
         Outgoing {
             method: self.method.clone().unwrap_or_else(|| head.method.clone()),
             headers,
@@ -253,21 +260,22 @@ fn reply(answer: Response<Body>) -> Reply<Body> {
     Reply { status: head.status, headers, body }
 }
 
-/// What of a request's headers goes on to the backend.
-fn carried(from: &HeaderMap) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(from.len() + 8);
-    let named = connection_options(from);
-    for (name, value) in from {
-        let is_dropped = is_of_one_hop(name) && name != TE && name != TRANSFER_ENCODING
-            || name == HOST
-            || name.as_str() == "expect"
+/// Drops what of a request's headers does not go on to the backend.
+fn keep_carried(headers: &mut HeaderMap) {
+    let named = connection_options(headers);
+    let is_dropped = |name: &&HeaderName| {
+        is_of_one_hop(name) && *name != TE && *name != TRANSFER_ENCODING
+            || *name == EXPECT
             || headers::is_ours(name)
-            || named.as_ref().is_some_and(|named| is_named(named, name));
-        if !is_dropped {
-            headers.append(name, value.clone());
+            || named.as_ref().is_some_and(|named| is_named(named, name))
+    };
+    // Mostly there are none, and then looking is all it takes.
+    if headers.keys().any(|name| is_dropped(&name)) {
+        let dropped: Vec<_> = headers.keys().filter(is_dropped).cloned().collect();
+        for name in dropped {
+            headers.remove(name);
         }
     }
-    headers
 }
 
 /// `Trailer` goes along: it announces what follows a body that is passed on.
@@ -277,13 +285,13 @@ fn is_of_one_hop(name: &HeaderName) -> bool {
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
     let named = connection_options(headers);
-    let dropped: Vec<_> = headers
-        .keys()
-        .filter(|name| is_of_one_hop(name) || named.as_ref().is_some_and(|named| is_named(named, name)))
-        .cloned()
-        .collect();
-    for name in dropped {
-        headers.remove(name);
+    let is_dropped =
+        |name: &&HeaderName| is_of_one_hop(name) || named.as_ref().is_some_and(|named| is_named(named, name));
+    if headers.keys().any(|name| is_dropped(&name)) {
+        let dropped: Vec<_> = headers.keys().filter(is_dropped).cloned().collect();
+        for name in dropped {
+            headers.remove(name);
+        }
     }
 }
 
