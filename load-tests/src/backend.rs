@@ -1,6 +1,6 @@
 //! `backend`: a lean HTTP/1.1 backend that echoes.
 //!
-//! It answers GET with `ok`, a body that holds `whoami` with the connection's id from one of `--id-header`, and speaks
+//! It answers GET with `ok` or as much as --answer says, a body that holds `whoami` with the connection's id from one of `--id-header`, and speaks
 //! Pushpin's WebSocket-over-HTTP (`application/websocket-events`).
 
 use std::io::Write;
@@ -26,6 +26,9 @@ pub struct BackendArgs {
     /// Milliseconds to wait before each answer
     #[arg(long, default_value_t = 0)]
     pub delay_ms: u64,
+    /// Bytes of the answer to a request without a body (0: `ok`)
+    #[arg(long, default_value_t = 0)]
+    pub answer: usize,
     /// Request headers that may carry the connection's id
     #[arg(long, value_delimiter = ',', default_value = "connectionid,x-livegate-connection-id,connection-id")]
     pub id_header: Vec<String>,
@@ -98,8 +101,13 @@ fn answer(bytes: &[u8], out: &mut Vec<u8>, args: &BackendArgs) -> std::io::Resul
         return respond(out, kind, &reply).map(|()| Some(head + n));
     }
     let asked = body.len() <= LONGEST_QUESTION && memchr::memmem::find(&body, b"whoami").is_some();
+    let filling;
     let reply = match &body[..] {
-        b"" => b"ok",
+        b"" if args.answer > 0 => {
+            filling = vec![b'x'; args.answer];
+            &filling
+        }
+        b"" => &b"ok"[..],
         _ if asked && !id.is_empty() => id,
         body => body,
     };
@@ -152,7 +160,7 @@ mod tests {
     use super::*;
 
     fn check(body: &str, expected: &str) {
-        let args = BackendArgs { port: 0, delay_ms: 0, id_header: vec!["connectionid".into()] };
+        let args = BackendArgs { port: 0, delay_ms: 0, answer: 0, id_header: vec!["connectionid".into()] };
         let request = format!("POST / HTTP/1.1\r\nconnectionId: abc=\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         let mut out = Vec::new();
         assert_eq!(answer(request.as_bytes(), &mut out, &args).unwrap(), Some(request.len()));

@@ -8,10 +8,13 @@ use std::rc::Rc;
 use clap::{Args, ValueEnum};
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::spawn_local;
@@ -32,6 +35,8 @@ pub enum Kind {
     Gateway,
     /// Message to --backend and back with tokio-tungstenite and hyper's pooled client
     StdGateway,
+    /// HTTP requests to --backend and back with hyper's server and its pooled client
+    StdProxy,
     /// Accepts TCP connections
     Accept,
 }
@@ -52,6 +57,7 @@ pub struct FloorArgs {
 }
 
 type StdClient = Client<HttpConnector, Full<Bytes>>;
+type ProxyClient = Client<HttpConnector, Incoming>;
 
 pub async fn run(args: FloorArgs) -> anyhow::Result<()> {
     let tls = match (&args.cert, &args.key) {
@@ -62,6 +68,7 @@ pub async fn run(args: FloorArgs) -> anyhow::Result<()> {
     let hub = Rc::new(Hub::new(args.backend, args.kind == Kind::RawEcho));
     let mut connector = HttpConnector::new();
     connector.set_nodelay(true);
+    let proxy_client: ProxyClient = Client::builder(TokioExecutor::new()).build(connector.clone());
     let client: StdClient = Client::builder(TokioExecutor::new()).build(connector);
     let mut held = Vec::new();
     loop {
@@ -73,6 +80,7 @@ pub async fn run(args: FloorArgs) -> anyhow::Result<()> {
             (Kind::WsEcho, None) => drop(spawn_local(echo(stream))),
             (Kind::WsEcho, Some(tls)) => drop(spawn_local(echo_over_tls(stream, tls.clone()))),
             (Kind::StdGateway, _) => drop(spawn_local(relay(stream, client.clone(), args.backend))),
+            (Kind::StdProxy, _) => drop(spawn_local(proxy(stream, proxy_client.clone(), args.backend))),
             (Kind::RawEcho | Kind::Gateway, _) => drop(spawn_local(hub.clone().serve(stream))),
         }
     }
@@ -94,16 +102,28 @@ async fn echo<S: AsyncRead + AsyncWrite + Unpin>(stream: S) -> Result<(), Error>
 
 async fn relay(stream: TcpStream, client: StdClient, backend: SocketAddr) -> Result<(), Error> {
     let mut socket = tokio_tungstenite::accept_async(stream).await?;
-    let uri: hyper::Uri = format!("http://{backend}/message").parse().map_err(io::Error::other)?;
+    let uri: Uri = format!("http://{backend}/message").parse().map_err(io::Error::other)?;
     while let Some(message) = socket.next().await.transpose()? {
         if !message.is_text() && !message.is_binary() {
             continue;
         }
-        let request =
-            hyper::Request::post(uri.clone()).body(Full::new(message.into_data())).map_err(io::Error::other)?;
+        let request = Request::post(uri.clone()).body(Full::new(message.into_data())).map_err(io::Error::other)?;
         let answer = client.request(request).await.map_err(io::Error::other)?;
         let body = answer.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
         socket.send(Message::text(String::from_utf8_lossy(&body).into_owned())).await?;
     }
     Ok(())
+}
+
+/// Passes every request on as it came, and every answer.
+async fn proxy(stream: TcpStream, client: ProxyClient, backend: SocketAddr) -> hyper::Result<()> {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let client = client.clone();
+        async move {
+            let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+            *request.uri_mut() = format!("http://{backend}{target}").parse().map_err(io::Error::other)?;
+            client.request(request).await.map_err(io::Error::other)
+        }
+    });
+    http1::Builder::new().serve_connection(TokioIo::new(stream), service).await
 }

@@ -1,7 +1,7 @@
 //! `hold`: opens connections, keeps them, and says what became of them.
 //!
 //! A line of JSON comes when all are open, and one as the answer to each line read: `echo BYTES` has every connection
-//! send a message and wait for the reply, anything else only asks. The end of the input ends the process. So another
+//! send a message and wait for the reply (with HTTP, send its request once more), anything else only asks. The end of the input ends the process. So another
 //! process can hold more connections than the limit of open files allows to one; `holders.rs` is that other side.
 
 use std::rc::Rc;
@@ -102,7 +102,7 @@ async fn hold(held: Rc<Held>, i: usize, mut connection: Connection, mut orders: 
             Ok(()) = orders.changed() => {
                 let bytes = *orders.borrow_and_update();
                 let _turn = held.turn.acquire().await.expect("the semaphore is never closed");
-                let lived = echo(&mut connection, &fill_up(&held.text, bytes)).await;
+                let lived = held.echo(i, &mut connection, bytes).await;
                 if lived.is_ok() {
                     held.echoed.next();
                 }
@@ -115,6 +115,16 @@ async fn hold(held: Rc<Held>, i: usize, mut connection: Connection, mut orders: 
             complain(&held.dropped, format_args!("held connection {i}: {e}"));
             return;
         }
+    }
+}
+
+impl Held {
+    async fn echo(&self, i: usize, connection: &mut Connection, bytes: usize) -> std::io::Result<()> {
+        if !self.opener.args.url.is_http() {
+            return echo(connection, &fill_up(&self.text, bytes)).await;
+        }
+        let asked = timeout(PATIENCE, self.opener.ask(connection, i)).await;
+        asked.unwrap_or_else(|_| Err(std::io::Error::other("no answer")))
     }
 }
 

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::net;
+use crate::ws::Io;
 
 /// How the end of a body is known.
 #[derive(Clone, Copy, PartialEq)]
@@ -101,7 +102,11 @@ impl HttpConnection {
         use std::io::Write;
         let mut out = std::mem::take(&mut self.out);
         out.clear();
-        write!(out, "{method} {path} HTTP/1.1\r\nHost: {authority}\r\n{extra}Content-Length: {}\r\n\r\n", body.len())?;
+        write!(out, "{method} {path} HTTP/1.1\r\nHost: {authority}\r\n{extra}")?;
+        if !(method == "GET" && body.is_empty()) {
+            write!(out, "Content-Length: {}\r\n", body.len())?;
+        }
+        out.extend_from_slice(b"\r\n");
         out.extend_from_slice(body);
         let kept = self.stream.is_some();
         let mut answer = self.exchange(&out).await;
@@ -129,6 +134,21 @@ impl HttpConnection {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
+    }
+}
+
+/// One GET on a stream that somebody else keeps, with an answer that must be a 2xx and leave it open.
+pub async fn get(io: &mut Io, authority: &str, path: &str, extra: &str) -> io::Result<()> {
+    io.write_all(format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\n{extra}\r\n").as_bytes()).await?;
+    let mut answer: Vec<u8> = Vec::new();
+    loop {
+        if let Some((response, close)) = parse_response(&answer)? {
+            response.succeeded()?;
+            return if close { Err(io::Error::other("the server closes behind its answer")) } else { Ok(()) };
+        }
+        let mut bytes = [0u8; 1024];
+        let n = io.read(&mut bytes).await?;
+        answer.extend_from_slice(&bytes[..n]);
     }
 }
 

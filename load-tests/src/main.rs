@@ -1,4 +1,4 @@
-//! Loads a WebSocket gateway and says what it cost: generator, HTTP backend and floor servers in one binary.
+//! Loads a WebSocket and HTTP gateway and says what it cost: generator, HTTP backend and floor servers in one binary.
 //!
 //! Every command runs on one thread, so that `taskset` decides what it competes with, and talks to loopback addresses
 //! only. `load-tests/run` puts the commands together; README.md says what each figure means.
@@ -15,6 +15,7 @@ mod http;
 mod http1;
 mod memory;
 mod net;
+mod pace;
 mod publish;
 mod push;
 mod session;
@@ -45,7 +46,7 @@ enum Command {
     Hold(hold::HoldArgs),
     /// The server's memory for a connection, as a slope over several counts
     Memory(memory::MemoryArgs),
-    /// Closed-loop HTTP requests
+    /// HTTP requests on kept connections, in a closed loop or at a fixed rate
     Http(http::HttpArgs),
     /// The HTTP backend: echoes, names connections, speaks application/websocket-events
     Backend(backend::BackendArgs),

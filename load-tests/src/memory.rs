@@ -50,8 +50,13 @@ pub async fn run(args: MemoryArgs) -> anyhow::Result<()> {
         points.push((*step as f64, server.usage().rss_kib as f64 * 1024.0));
     }
     let machine = available as f64 - stats::available_kib() as f64;
-    let dropped = holders.fate().await?.dropped;
     let mut out = Map::new();
+    if args.session.url.is_http() {
+        // Whoever rests must wake up again, or memory that was given back was not given back but lost.
+        out.insert("held".into(), json!(opened));
+        out.insert("held_echoed".into(), json!(holders.echo(0).await?.echoed));
+    }
+    let dropped = holders.fate().await?.dropped;
     out.insert("steps".into(), json!(args.steps));
     out.insert("server_rss_base_mib".into(), stats::round(base as f64 / 1024.0));
     let mib = points.iter().map(|(_, bytes)| json!((bytes / 1024.0 / 1024.0 * 10.0).round() / 10.0));

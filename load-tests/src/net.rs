@@ -35,6 +35,11 @@ impl Target {
         matches!(self.scheme.as_str(), "wss" | "https")
     }
 
+    /// Whether what is asked for is an answer and not an upgrade.
+    pub fn is_http(&self) -> bool {
+        matches!(self.scheme.as_str(), "http" | "https")
+    }
+
     pub fn is_tcp(&self) -> bool {
         self.scheme == "tcp"
     }

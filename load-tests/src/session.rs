@@ -10,13 +10,14 @@ use tokio::task::spawn_local;
 use tokio_rustls::TlsConnector;
 
 use crate::adapters::Adapter;
+use crate::http1;
 use crate::net::{self, Sources, Target};
 use crate::stats::Count;
 use crate::ws::{Connection, Io};
 
 #[derive(Args, Clone, Debug)]
 pub struct SessionArgs {
-    /// ws:// or wss://, or tcp:// for no handshake at all; `{i}` is the connection's number
+    /// ws:// or wss://, http:// or https:// for one GET, tcp:// for no handshake at all; `{i}` is the connection's number
     #[arg(long)]
     pub url: Target,
     #[arg(long, value_enum, default_value = "plain")]
@@ -68,7 +69,7 @@ impl Opener {
         Ok(Rc::new(Opener { args: args.clone(), sources, extra, tls }))
     }
 
-    /// The TCP, TLS and WebSocket handshakes, nothing more.
+    /// The TCP, TLS and WebSocket handshakes, nothing more; with HTTP a first request in place of the last.
     pub async fn handshake(&self, i: usize) -> io::Result<Connection> {
         let url = &self.args.url;
         let tcp = net::connect(url.address, self.sources.pick(i)).await?;
@@ -82,7 +83,18 @@ impl Opener {
                 Io::Tls(Box::new(tls.connect(name, tcp).await?))
             }
         };
+        if url.is_http() {
+            let mut connection = Connection::over(io);
+            self.ask(&mut connection, i).await?;
+            return Ok(connection);
+        }
         Connection::handshake(io, &url.authority, &fill(&url.path, i, ""), &self.extra).await
+    }
+
+    /// One more request on a connection that speaks HTTP.
+    pub async fn ask(&self, connection: &mut Connection, i: usize) -> io::Result<()> {
+        let url = &self.args.url;
+        http1::get(connection.io(), &url.authority, &fill(&url.path, i, ""), &self.extra).await
     }
 
     /// A connection that receives its channel's messages.

@@ -1,4 +1,4 @@
-//! `table`: the reports of interleaved rounds as one Markdown table of medians, ranges and ratios to `raw`.
+//! `table`: the reports of interleaved rounds as one Markdown table of medians, ranges and ratios.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,15 +13,14 @@ pub struct TableArgs {
     pub reports: PathBuf,
 }
 
-/// The server that the others are divided by.
-const FLOOR: &str = "raw";
-
-/// A figure of a report: the scenario in its label, what the reader sees, the field, its unit.
+/// A figure of a report: the scenario in its label, what the reader sees, the field, and that of the rate.
 struct Figure {
     scenario: &'static str,
     title: &'static str,
     field: &'static str,
     rate: &'static str,
+    /// The server that the others are divided by; it stands first.
+    floor: &'static str,
 }
 
 const FIGURES: &[Figure] = &[
@@ -36,11 +35,29 @@ const FIGURES: &[Figure] = &[
     figure("d", "d. memory of an idle connection: KiB", "server_kib_per_conn", ""),
     figure("d32k", "d. after each has echoed 32,000 bytes: KiB", "server_kib_per_conn", ""),
     figure("e", "e. handshake: CPU ms per 1,000", "server_cpu_ms_per_1k_handshakes", "handshakes_per_s"),
+    figure(
+        "f",
+        "f. HTTP request to a backend and back, 64 clients: CPU ms per 1,000",
+        "server_cpu_ms_per_1k_requests",
+        "requests_per_s",
+    )
+    .beside("nginx"),
+    figure("fh", "f. at half of that rate: p50, µs", "latency_us.p50", "requests_per_s").beside("nginx"),
+    figure("fh", "f. at half of that rate: p99, µs", "latency_us.p99", "requests_per_s").beside("nginx"),
+    figure("g", "g. memory of an idle HTTP client that asked once: KiB", "server_kib_per_conn", "").beside("nginx"),
+    figure("h", "h. HTTP request among routes: CPU ms per 1,000", "server_cpu_ms_per_1k_requests", "requests_per_s")
+        .beside("livegate-10"),
     figure("soak", "soak. pushes at a fixed rate among held sockets: p99, µs", "delivery_us.p99", "deliveries_per_s"),
 ];
 
 const fn figure(scenario: &'static str, title: &'static str, field: &'static str, rate: &'static str) -> Figure {
-    Figure { scenario, title, field, rate }
+    Figure { scenario, title, field, rate, floor: "raw" }
+}
+
+impl Figure {
+    const fn beside(self, floor: &'static str) -> Figure {
+        Figure { floor, ..self }
+    }
 }
 
 /// What must be zero in a report, or the run proves nothing.
@@ -64,7 +81,7 @@ pub fn run(args: TableArgs) -> anyhow::Result<()> {
 
 fn render(reports: &[Value]) -> String {
     let mut out =
-        String::from("| Figure | Server | Median | Range | ÷ raw | Rate, /s | Generator busy | Others busy |\n");
+        String::from("| Figure | Server | Median | Range | ÷ first | Rate, /s | Generator busy | Others busy |\n");
     out.push_str("|---|---|---:|---:|---:|---:|---:|---:|\n");
     for figure in FIGURES {
         let mut servers: BTreeMap<(bool, &str), Vec<&Value>> = BTreeMap::new();
@@ -72,10 +89,10 @@ fn render(reports: &[Value]) -> String {
             if let Some((scenario, server)) = label(report).split_once('/')
                 && scenario == figure.scenario
             {
-                servers.entry((server != FLOOR, server)).or_default().push(report);
+                servers.entry((server != figure.floor, server)).or_default().push(report);
             }
         }
-        let floor = servers.get(&(false, FLOOR)).and_then(|runs| Summary::of(runs, figure.field));
+        let floor = servers.get(&(false, figure.floor)).and_then(|runs| Summary::of(runs, figure.field));
         for ((_, server), runs) in &servers {
             let Some(seen) = Summary::of(runs, figure.field) else { continue };
             let ratio = floor.as_ref().map_or("–".into(), |floor| format!("{:.2}", seen.median / floor.median));
@@ -130,15 +147,17 @@ fn mishaps(report: &Value) -> Vec<String> {
         Some(format!("{label}: {n} {field}"))
     });
     let mut all: Vec<String> = counted.collect();
-    if let (Some(asked), Some(kept)) = (number(report, "rate_asked"), number(report, "deliveries_per_s"))
-        && kept < asked * KEPT_RATE
-    {
-        all.push(format!("{label}: {kept:.0} pushes/s of the {asked:.0} asked for"));
+    for (unit, rate) in [("pushes", "deliveries_per_s"), ("requests", "requests_per_s")] {
+        if let (Some(asked), Some(kept)) = (number(report, "rate_asked"), number(report, rate))
+            && kept < asked * KEPT_RATE
+        {
+            all.push(format!("{label}: {kept:.0} {unit}/s of the {asked:.0} asked for"));
+        }
     }
     if let (Some(held), Some(echoed)) = (number(report, "held"), number(report, "held_echoed"))
         && echoed < held
     {
-        all.push(format!("{label}: {echoed} of {held} held sockets echoed at the end"));
+        all.push(format!("{label}: {echoed} of {held} held sockets answered at the end"));
     }
     all
 }
@@ -162,6 +181,16 @@ mod tests {
         assert_eq!(rows[1], " livegate | 20.00 | 18.00–22.00 | 1.82 | 1000 | 100 % | – |");
     }
 
+    #[test]
+    fn a_figure_is_divided_by_its_own_floor() {
+        let run = |label: &str, kib: f64| json!({"label": label, "server_kib_per_conn": kib});
+        let text = render(&[run("g/livegate", 3.0), run("g/nginx", 2.0), run("g/haproxy", 5.0)]);
+        let rows: Vec<&str> = text.lines().skip(2).map(|row| row.split_once("KiB |").unwrap().1).collect();
+        assert_eq!(rows[0], " nginx | 2.00 | 2.00–2.00 | 1.00 | – | – | – |");
+        assert_eq!(rows[2], " livegate | 3.00 | 3.00–3.00 | 1.50 | – | – | – |");
+        assert!(!render(&[run("g/livegate", 3.0)]).contains("1.00"), "nothing to divide by");
+    }
+
     fn check(report: Value, expected: &[&str]) {
         assert_eq!(mishaps(&report), expected);
     }
@@ -172,7 +201,9 @@ mod tests {
         check(json!({"label": "b/raw", "lost": 3}), &["b/raw: 3 lost"]);
         let slow = json!({"label": "soak/livegate", "rate_asked": 10_000, "deliveries_per_s": 9_000});
         check(slow, &["soak/livegate: 9000 pushes/s of the 10000 asked for"]);
+        let slow = json!({"label": "fh/nginx", "rate_asked": 10_000, "requests_per_s": 9_800});
+        check(slow, &["fh/nginx: 9800 requests/s of the 10000 asked for"]);
         let silent = json!({"label": "soak/livegate", "held": 18_000, "held_echoed": 17_999});
-        check(silent, &["soak/livegate: 17999 of 18000 held sockets echoed at the end"]);
+        check(silent, &["soak/livegate: 17999 of 18000 held sockets answered at the end"]);
     }
 }

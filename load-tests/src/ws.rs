@@ -86,7 +86,7 @@ pub enum Io {
 }
 
 impl Io {
-    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Io::Plain(stream) => stream.write_all(bytes).await,
             Io::Tls(stream) => {
@@ -96,7 +96,7 @@ impl Io {
         }
     }
 
-    async fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+    pub async fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let n = match self {
             Io::Plain(stream) => stream.read(into).await?,
             Io::Tls(stream) => stream.read(into).await?,
@@ -148,6 +148,11 @@ impl Connection {
             return Err(io::Error::other(format!("no upgrade: {shown}")));
         }
         Ok(Connection { rest: head[end..].to_vec(), ..Connection::over(io) })
+    }
+
+    /// Where no upgrade was asked for: the stream as it is.
+    pub fn io(&mut self) -> &mut Io {
+        &mut self.io
     }
 
     pub async fn send(&mut self, opcode: u8, payload: &[u8]) -> io::Result<()> {

@@ -117,7 +117,12 @@ impl Place {
         let rest = path.strip_prefix(self.base_path.as_str())?;
         let rest = match &self.segment {
             Some(segment) => {
-                rest.trim_start_matches('/').strip_prefix(segment.as_str()).filter(|_| rest.starts_with('/'))?
+                let below = match self.served {
+                    // Slashes too many do a socket no harm; in a path of HTTP they stand for an empty segment.
+                    Served::Sockets(_) => rest.trim_start_matches('/'),
+                    Served::Requests(_) => rest.strip_prefix('/')?,
+                };
+                below.strip_prefix(segment.as_str()).filter(|_| rest.starts_with('/'))?
             }
             None => rest,
         };

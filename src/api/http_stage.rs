@@ -52,7 +52,7 @@ pub struct HttpRoute {
 impl HttpRoute {
     /// What the client sent is looked at beside what is passed on of it.
     pub fn reads_headers(&self) -> bool {
-        let is_proxied = matches!(&self.integration, RequestIntegration::HttpProxy(proxy) if proxy.event.is_none());
+        let is_proxied = matches!(&self.integration, RequestIntegration::HttpProxy(_));
         !is_proxied || !self.request_parameters.is_empty() || !self.response_parameters.is_empty()
     }
 

@@ -164,7 +164,7 @@ impl Loading<'_> {
     fn key(&mut self, file: &Text, text: &[u8]) -> Option<PrivateKeyDer<'static>> {
         let (found, help) = match PrivateKeyDer::from_pem_slice(text) {
             Ok(key) => return Some(key),
-            Err(pem::Error::NoItemsFound) if text.windows(9).any(|word| word == b"ENCRYPTED") => (
+            Err(_) if text.windows(9).any(|word| word == b"ENCRYPTED") => (
                 format!("the key in `{}` is encrypted", file.value),
                 "decrypt it, as with `openssl pkey`, and let only the gateway read the file",
             ),

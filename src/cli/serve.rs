@@ -115,6 +115,7 @@ impl Config {
                 return;
             }
         };
+        watch.follow(loaded.seen.keys().chain([&self.path]));
         let report = loaded.report(&self.path, false);
         let read = Some((loaded.source, loaded.seen));
         if self.read == read && !asked {
@@ -123,7 +124,6 @@ impl Config {
         }
         // A file that is wrong is reported once, not at every event in its directory.
         self.read = read;
-        watch.follow(self.read.iter().flat_map(|(_, seen)| seen.keys()));
         let Some(gateway) = loaded.gateway else {
             counters.problems.increment(1);
             tracing::error!("not reloaded, nothing has changed: {} has problems\n{report}", self.path.display());

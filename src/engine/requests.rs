@@ -23,6 +23,7 @@ use crate::steps::integrations::RequestIntegration;
 use crate::steps::integrations::http_proxy::forward;
 use crate::steps::transforms::http_parameters::Outgoing;
 use crate::steps::transforms::http_parameters::response::OfStatus;
+use crate::telemetry::metrics::StageMetrics;
 
 const APIGW_REQUESTID: HeaderName = HeaderName::from_static("apigw-requestid");
 
@@ -32,6 +33,20 @@ pub struct Asked {
     pub request: Box<HttpRequest>,
     pub body: Body,
     pub progress: Arc<Progress>,
+}
+
+/// Counts a request whose client left before its answer was there.
+struct Counted<'a> {
+    metrics: &'a StageMetrics,
+    is_answered: bool,
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            self.metrics.cancelled.increment(1);
+        }
+    }
 }
 
 /// What of a request is handed on to whoever answers it.
@@ -46,6 +61,7 @@ impl Engine {
     pub async fn request(&self, stage: &HttpStage, route: Result<&HttpRoute, Refusal>, asked: Asked) -> Reply<Body> {
         let began = Instant::now();
         let request_id = Id::random();
+        let mut counted = Counted { metrics: &stage.metrics, is_answered: false };
         let mut reply = match &stage.cors {
             Some(cors) if cors::is_preflight(&asked.request.head.method, &asked.request.head.headers) => {
                 let headers = cors.preflight(&asked.request.head.headers);
@@ -68,13 +84,17 @@ impl Engine {
             }
         };
         reply.headers.insert(APIGW_REQUESTID, request_id.header());
+        counted.is_answered = true;
         record::requested(&stage.metrics, began, reply.status);
         reply
     }
 
     async fn answer(&self, stage: &HttpStage, route: &HttpRoute, request_id: Id, asked: Asked) -> Reply<Body> {
         let Asked { mut request, mut body, progress } = asked;
-        let read = if route.needs_body() { read(&mut request, &mut body, stage.limits.max_body).await } else { Ok(()) };
+        let read = match route.needs_body() {
+            true => Box::pin(read(&mut request, &mut body, stage.limits.max_body)).await,
+            false => Ok(()),
+        };
         let headers = headers_to_send(route, &mut request);
         let call = Call { event: Event::Request(&request), route_key: &route.key, request_id, at: Timestamp::now() };
         let outcome = match read {
@@ -104,19 +124,24 @@ impl Engine {
         let began = Instant::now();
         let outcome = match &route.integration {
             RequestIntegration::HttpProxy(forward) => {
-                let mut outgoing = forward.outgoing(call, request, headers, &stage.variables);
-                match route.request_parameters.apply(&scope, mapped(&mut outgoing)) {
-                    Ok(()) => forward.send(outgoing, body, progress).await,
+                match prepared(forward.outgoing(call, request, headers), route, &scope) {
+                    Ok(outgoing) => forward.send(outgoing, body, progress).await,
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            RequestIntegration::Function(function) => {
+                match prepared(Ok(function.outgoing(request, headers)), route, &scope) {
+                    Ok(seen) => Box::pin(function.invoke(call, request, seen, &stage.variables)).await,
                     Err(refusal) => Err(refusal),
                 }
             }
             RequestIntegration::Mock(mock) => Ok(mock.answer(call, &stage.variables).with_body()),
         };
-        let began = matches!(route.integration, RequestIntegration::HttpProxy(_)).then_some(began);
+        let began = (!matches!(route.integration, RequestIntegration::Mock(_))).then_some(began);
         record::integration(&stage.metrics, call, began, &outcome);
         let mut reply = outcome?;
         if let Some(mappings) = route.response_parameters.for_status(reply.status.as_u16()) {
-            let shaped = shape(mappings, &scope, &mut reply).await;
+            let shaped = Box::pin(shape(mappings, &scope, &mut reply)).await;
             shaped.inspect_err(|refusal| record::refused(&stage.metrics, call.subject(), refusal))?;
         }
         Ok(reply)
@@ -136,15 +161,16 @@ impl Engine {
         let call = Call { event: Event::Request(&request), route_key: &route.key, request_id, at: Timestamp::now() };
         let outcome = match &route.integration {
             RequestIntegration::HttpProxy(forward) if !self.is_draining() => {
-                let mut outgoing = forward.outgoing(&call, &request, headers, &stage.variables);
                 let scope = Scope { call: &call, stage_variables: &stage.variables };
-                match route.request_parameters.apply(&scope, mapped(&mut outgoing)) {
-                    Ok(()) => forward.upgrade(outgoing, protocol).await,
+                match prepared(forward.outgoing(&call, &request, headers), route, &scope) {
+                    Ok(outgoing) => forward.upgrade(outgoing, protocol).await,
                     Err(refusal) => Err(refusal),
                 }
             }
             RequestIntegration::HttpProxy(_) => Err(Kind::Busy.because("the gateway is stopping")),
-            RequestIntegration::Mock(_) => Err(Kind::Internal.because("a mock speaks no other protocol")),
+            RequestIntegration::Function(_) | RequestIntegration::Mock(_) => {
+                Err(Kind::Internal.because("this speaks no other protocol"))
+            }
         };
         let (outcome, stream) = match outcome {
             Ok((reply, stream)) => (Ok(reply), stream),
@@ -192,6 +218,17 @@ async fn shape(mappings: &OfStatus, scope: &Scope<'_>, reply: &mut Reply<Body>) 
 /// later on, they are taken; else copied.
 fn headers_to_send(route: &HttpRoute, request: &mut HttpRequest) -> HeaderMap {
     if route.reads_headers() { request.head.headers.clone() } else { std::mem::take(&mut request.head.headers) }
+}
+
+/// A request with its mappings applied.
+fn prepared(
+    outgoing: Result<forward::Outgoing, Refusal>,
+    route: &HttpRoute,
+    scope: &Scope<'_>,
+) -> Result<forward::Outgoing, Refusal> {
+    let mut outgoing = outgoing?;
+    route.request_parameters.apply(scope, mapped(&mut outgoing))?;
+    Ok(outgoing)
 }
 
 /// The part of a request that parameter mappings may change.

@@ -11,6 +11,7 @@ pub mod json_path;
 mod pieces;
 pub mod scope;
 pub mod selection;
+pub mod source;
 pub mod target;
 mod tree;
 mod variable;

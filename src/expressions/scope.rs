@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use http::HeaderMap;
 use percent_encoding::percent_decode_str;
 
-use super::variables::{Source, beginning};
+use super::source::{Source, beginning};
 use crate::model::call::{Call, ConnectionEvent, Event, Happening};
 use crate::model::headers;
 use crate::model::request::{ClientCertificate, HttpRequest};
@@ -145,7 +145,7 @@ fn of_request<'a>(request: &'a HttpRequest, name: &str) -> Option<Cow<'a, str>> 
     let of_certificate = |value: fn(&ClientCertificate) -> &str| certificate.map(value).map(Cow::Borrowed);
     match name {
         "httpMethod" => Some(Cow::Borrowed(request.head.method.as_str())),
-        "path" => Some(Cow::Borrowed(request.event_path())),
+        "path" => Some(request.event_path()),
         // AWS says this whatever the client spoke.
         "protocol" => Some(Cow::Borrowed("HTTP/1.1")),
         "domainName" => Some(Cow::Borrowed(&request.domain_name)),
@@ -181,6 +181,7 @@ mod tests {
             .unwrap()
             .into_parts();
         let request = HttpRequest {
+            hidden_stage: None,
             stage: StageKey { api: "pets".into(), stage: "prod".into() },
             head,
             base_path: 5,

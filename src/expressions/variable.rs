@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use super::Error;
 use super::context_names::{self, Protocol};
 use super::json_path::JsonPath;
-use super::variables::{Source, beginning};
+use super::source::{Source, beginning};
 
 /// Which kinds of variable a key of the file allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

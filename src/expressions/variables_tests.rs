@@ -1,5 +1,7 @@
 //! Tests of `variables`.
 
+use std::borrow::Cow;
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -43,6 +43,7 @@ pub struct Progress {
     /// The tick of the last piece; 0 before the first.
     last: AtomicU64,
     too_long: AtomicBool,
+    broken: AtomicBool,
 }
 
 impl Progress {
@@ -56,6 +57,15 @@ impl Progress {
 
     pub fn is_too_long(&self) -> bool {
         self.too_long.load(Relaxed)
+    }
+
+    /// The client broke it off, or sent what is no body.
+    pub fn note_broken(&self) {
+        self.broken.store(true, Relaxed);
+    }
+
+    pub fn is_broken(&self) -> bool {
+        self.broken.load(Relaxed)
     }
 
     /// How long nothing has come, if anything came at all.

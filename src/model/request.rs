@@ -1,5 +1,6 @@
 //! An HTTP request as the engine and its steps see it: everything but a body that still flows.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ pub struct HttpRequest {
     pub base_path: usize,
     /// How much of the path is base path and stage segment.
     pub stage_path: usize,
+    /// The stage's name, where the host stands for it and the path does not show it.
+    pub hidden_stage: Option<Arc<str>>,
     /// What the route's `{name}`s stand for, as it was on the wire.
     pub path_parameters: Vec<(Arc<str>, String)>,
     /// The whole body, once a step had to read it; empty while it flows.
@@ -49,8 +52,12 @@ impl HttpRequest {
     }
 
     /// The path as events show it, still encoded: with the stage's segment, without the base path.
-    pub fn event_path(&self) -> &str {
-        or_root(&self.path()[self.base_path..])
+    pub fn event_path(&self) -> Cow<'_, str> {
+        let path = &self.path()[self.base_path..];
+        match &self.hidden_stage {
+            Some(stage) => Cow::Owned(format!("/{stage}{path}")),
+            None => Cow::Borrowed(or_root(path)),
+        }
     }
 
     /// The path that routes match, still encoded: without base path and stage segment.

@@ -112,7 +112,9 @@ impl Exchange {
         let mut is_closing = false;
         loop {
             let patience = self.door.handshake_timeout();
-            let look = self.pace.next_look(patience).min(if can_rest { limits::REST } else { Duration::MAX });
+            let idle = self.pace.idle_for(Tick::now()).unwrap_or_default();
+            let until_rest = if can_rest { limits::REST.saturating_sub(idle) } else { Duration::MAX };
+            let look = self.pace.next_look(patience).min(until_rest.max(Duration::from_millis(1)));
             tokio::select! {
                 ended = &mut connection => {
                     // Any other error is the client's leaving, or a request that hyper has answered itself.
@@ -184,9 +186,15 @@ impl Exchange {
         let mut is_closing = false;
         loop {
             let patience = self.door.handshake_timeout();
+            let idle = self.pace.idle_for(Tick::now());
+            // A client that was told to go and asks for nothing has had its second.
+            let look = if is_closing && idle.is_some() { limits::CLOSE_WAIT } else { self.pace.next_look(patience) };
             tokio::select! {
                 _ = connection.as_mut() => return,
-                () = tokio::time::sleep(self.pace.next_look(patience)) => {
+                () = tokio::time::sleep(look) => {
+                    if is_closing && idle.is_some() && self.pace.idle_for(Tick::now()).is_some() {
+                        return;
+                    }
                     if self.pace.is_over(patience) {
                         if is_closing {
                             return;

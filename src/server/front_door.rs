@@ -6,9 +6,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::HOST;
-use http::{Request, StatusCode, Version};
+use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
+use hyper::ext::Protocol;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -53,8 +54,21 @@ impl FrontDoor {
 
     async fn answer_client(&self, mut request: Request<Incoming>, peer: &Peer, memory: &Memory) -> Answer {
         let uri = request.uri();
-        if uri.path_and_query().is_some_and(|target| target.as_str().len() > limits::URL) {
-            return answer::error(StatusCode::URI_TOO_LONG, "BadRequestException", answer::message("URI Too Long"));
+        let target = uri.path_and_query().map_or("", |target| target.as_str());
+        let is_connect = *request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none();
+        // `GET example.com` is the form of CONNECT, and a target outside ASCII has no one meaning.
+        let is_authority = request.version() != Version::HTTP_2 && uri.authority().is_some() && uri.scheme().is_none();
+        if is_connect || is_authority || !target.is_ascii() {
+            let text = "A request's target is a path, in ASCII; this is no proxy to connect through";
+            return closing(answer::error(StatusCode::BAD_REQUEST, "BadRequestException", answer::message(text)));
+        }
+        if !is_framed_plainly(&request) {
+            let text = "A body comes with its length, or chunked and nothing else";
+            return closing(answer::error(
+                StatusCode::NOT_IMPLEMENTED,
+                "NotImplementedException",
+                answer::message(text),
+            ));
         }
         if let Some(answer) = self.challenges.http_answer(uri.path()) {
             return answer::plain(StatusCode::OK, answer);
@@ -66,17 +80,22 @@ impl FrontDoor {
         let gateway = self.engine.gateway();
         let asks_upgrade = upgrade::is_asked_for(&request);
         let destination = gateway.directory.find(without_port(&known.host), request.uri().path());
+        // AWS's bound for WebSocket APIs; for HTTP the whole head has one.
+        if target.len() > limits::URL && destination.requests.is_none() {
+            return answer::error(StatusCode::URI_TOO_LONG, "BadRequestException", answer::message("URI Too Long"));
+        }
         if let Some((_, stage, id)) = &destination.connection
             && !asks_upgrade
         {
-            return callback::answer(&self.engine, &gateway, stage, id, request).await;
+            // Boxed, here and below: the future of every other request would keep room for these.
+            return Box::pin(callback::answer(&self.engine, &gateway, stage, id, request)).await;
         }
         if destination.is_of_connections && (asks_upgrade || !destination.is_below_connections) {
             return answer::forbidden();
         }
         let peer = believed(&gateway, &mut request, &known, peer);
         if asks_upgrade && let Some((place, stage)) = destination.socket {
-            return upgrade::accept(&self.engine, place, stage, request, &known.host, peer).await;
+            return Box::pin(upgrade::accept(&self.engine, place, stage, request, &known.host, peer)).await;
         }
         if let Some((place, stage)) = destination.requests {
             let is_theirs = match asks_upgrade {
@@ -185,6 +204,19 @@ impl Known {
         }
         reached(&self.host, &place.host, peer, &engine.callback()).domain_name.into()
     }
+}
+
+/// RFC 9112 section 6.1: whoever does not know every coding must not pass the message on.
+fn is_framed_plainly(request: &Request<Incoming>) -> bool {
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let is_chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    is_chunked && codings.next().is_none()
+}
+
+/// What was meant cannot be told from here on.
+fn closing(mut answer: Answer) -> Answer {
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    answer
 }
 
 /// One `Host` line, which says this, and a target that says nothing else.

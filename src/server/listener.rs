@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -25,6 +26,7 @@ const BACKLOG: i32 = 4096;
 /// Accepts until it is dropped; what it accepted lives on.
 pub struct Listener {
     at: ListenAt,
+    tls: Arc<ArcSwapOption<Acceptor>>,
     _accepting: DropGuard,
     _file: Option<SocketFile>,
 }
@@ -104,11 +106,12 @@ impl Listener {
         let accepting = CancellationToken::new();
         let stop = accepting.clone();
         let door = Arc::new(door);
+        let tls = Arc::new(ArcSwapOption::new(tls));
         let (address, file) = match bound {
             Bound::Tcp(socket) => {
-                let address = Address::Tcp(socket.local_addr()?);
+                let (address, spoken) = (Address::Tcp(socket.local_addr()?), tls.clone());
                 let listener = TcpListener::from_std(socket)?;
-                tokio::spawn(async move { stop.run_until_cancelled(accept_tcp(listener, tls, door)).await });
+                tokio::spawn(async move { stop.run_until_cancelled(accept_tcp(listener, spoken, door)).await });
                 (address, None)
             }
             Bound::Unix(socket, file) => {
@@ -118,7 +121,13 @@ impl Listener {
             }
         };
         let at = ListenAt { address, tls: at.tls };
-        Ok(Self { at, _accepting: accepting.drop_guard(), _file: file })
+        Ok(Self { at, tls, _accepting: accepting.drop_guard(), _file: file })
+    }
+
+    /// Connections from now on begin with TLS, or do not.
+    pub fn speak(&mut self, tls: Option<Arc<Acceptor>>) {
+        self.at.tls = tls.is_some();
+        self.tls.store(tls);
     }
 
     /// Where it listens, with the port that was taken.
@@ -127,11 +136,11 @@ impl Listener {
     }
 }
 
-async fn accept_tcp(listener: TcpListener, tls: Option<Arc<Acceptor>>, door: Arc<FrontDoor>) {
+async fn accept_tcp(listener: TcpListener, tls: Arc<ArcSwapOption<Acceptor>>, door: Arc<FrontDoor>) {
     loop {
         match listener.accept().await {
             Ok((socket, remote)) => {
-                let (tls, door) = (tls.clone(), door.clone());
+                let (tls, door) = (tls.load_full(), door.clone());
                 door.engine().exchanges.clone().spawn(serve_tcp(socket, remote, tls, door));
             }
             Err(error) => failed(&error, &door).await,
@@ -168,7 +177,9 @@ async fn serve_tcp(mut socket: TcpStream, remote: SocketAddr, tls: Option<Arc<Ac
     let plain = |wire| Accepted { wire, remote, local, scheme, certificate: None, is_http_2: false };
     let Some(acceptor) = tls else { return exchange::serve(plain(Wire::Tcp(socket)), door).await };
     let handshake = Box::pin(tokio::time::timeout(door.handshake_timeout(), acceptor.accept(socket)));
-    let stream = match handshake.await {
+    // A stranger who says nothing does not hold up a drain.
+    let Some(outcome) = door.closing().run_until_cancelled(handshake).await else { return };
+    let stream = match outcome {
         Ok(Ok(Some(stream))) => stream,
         Ok(Ok(None)) => return,
         Ok(Err(error)) => return door.handshake_failed(remote, &error.to_string()),

@@ -65,6 +65,16 @@ struct Listeners {
     tls: Option<Arc<Acceptor>>,
 }
 
+impl Listeners {
+    /// The listener on the same port that now speaks TLS and shall not, or the other way round: it stays.
+    fn other_tongue(&self, asked: &ListenAt, settings: &Settings) -> Option<ListenAt> {
+        let has_port = asked.address.tcp().is_some_and(|address| address.port() != 0);
+        let before = ListenAt { address: asked.address.clone(), tls: !asked.tls };
+        let is_it = has_port && self.clients.contains_key(&before) && !settings.listen.contains(&before);
+        is_it.then_some(before)
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on `{address}`: {source}")]
 pub struct BindError {
@@ -129,7 +139,7 @@ impl Server {
         let clients = settings.listen.iter().map(|at| (Audience::Clients, at.clone()));
         let admin = settings.admin_listen.iter().map(|at| (Audience::Operators, at.clone()));
         let missing = clients.chain(admin).filter(|(audience, at)| match audience {
-            Audience::Clients => !listeners.clients.contains_key(at),
+            Audience::Clients => !listeners.clients.contains_key(at) && listeners.other_tongue(at, settings).is_none(),
             Audience::Operators => listeners.admin.as_ref().is_none_or(|(asked, _)| asked != at),
         });
         let bind = |(audience, at): (Audience, ListenAt)| {
@@ -163,8 +173,11 @@ impl Server {
     fn order_certificates(&self, settings: Option<acme::Settings>, of_gateway: &Settings) {
         let mut ordering = self.ordering.lock();
         let acceptor = self.listeners.lock().tls.clone();
-        let (Some(settings), Some(acceptor)) = (settings, acceptor) else {
+        let (Some(settings), Some(acceptor)) = (settings, acceptor.clone()) else {
             *ordering = None;
+            if let Some(acceptor) = acceptor {
+                acceptor.serve_issued(Vec::new());
+            }
             return;
         };
         let data_dir = of_gateway.data_dir.clone();
@@ -173,13 +186,25 @@ impl Server {
             return;
         }
         let acme = Acme::new(settings.clone(), &data_dir, self.challenges.clone(), &self.engine.metrics);
-        let running = tokio::spawn(acme.run(move |certificate| acceptor.serve_issued(vec![certificate.key])));
+        let kept = acme.kept();
+        if let Some(kept) = &kept {
+            acceptor.serve_issued(vec![kept.key.clone()]);
+        }
+        let running = tokio::spawn(acme.run(kept, move |certificate| acceptor.serve_issued(vec![certificate.key])));
         *ordering = Some(Ordering { settings, data_dir, _running: AbortOnDropHandle::new(running) });
     }
 
     /// Opens the new listeners, then closes those that the file no longer names. Connections stay.
     fn switch_listeners(&self, settings: &Settings, bound: Vec<(Audience, ListenAt, Bound)>) {
         let mut listeners = self.listeners.lock();
+        for asked in &settings.listen {
+            let Some(before) = listeners.other_tongue(asked, settings) else { continue };
+            let tls = listeners.tls.clone().filter(|_| asked.tls);
+            if let Some(mut listener) = listeners.clients.remove(&before) {
+                listener.speak(tls);
+                listeners.clients.insert(asked.clone(), listener);
+            }
+        }
         for (audience, asked, bound) in bound {
             let door = FrontDoor::new(self.engine.clone(), audience, self.challenges.clone());
             let tls = listeners.tls.clone().filter(|_| asked.tls);

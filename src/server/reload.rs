@@ -61,7 +61,6 @@ pub struct Watch {
     changes: mpsc::Receiver<()>,
     watcher: notify::RecommendedWatcher,
     names: Arc<Mutex<HashSet<OsString>>>,
-    directories: HashSet<PathBuf>,
 }
 
 impl Watch {
@@ -78,7 +77,7 @@ impl Watch {
             }
         });
         let watcher = watcher.map_err(io::Error::other)?;
-        let mut watch = Self { changes, watcher, names, directories: HashSet::new() };
+        let mut watch = Self { changes, watcher, names };
         watch.add(file)?;
         Ok(watch)
     }
@@ -96,11 +95,16 @@ impl Watch {
         // A link's own directory and that of the file behind it.
         let target = file.canonicalize().unwrap_or_else(|_| file.to_owned());
         for file in [file, &target] {
-            self.names.lock().extend(file.file_name().map(OsString::from));
+            // And the directory of the directory, which may itself be a link, or be replaced.
             let directory = directory_of(file);
-            if !self.directories.contains(&directory) {
-                self.watcher.watch(&directory, RecursiveMode::NonRecursive).map_err(io::Error::other)?;
-                self.directories.insert(directory);
+            self.names
+                .lock()
+                .extend([file, &directory].into_iter().filter_map(|path| path.file_name()).map(OsString::from));
+            let above = directory_of(&directory);
+            // Each time anew: behind the same path may be another directory by now.
+            self.watcher.watch(&directory, RecursiveMode::NonRecursive).map_err(io::Error::other)?;
+            if let Err(error) = self.watcher.watch(&above, RecursiveMode::NonRecursive) {
+                tracing::debug!(%error, "{} cannot be watched", above.display());
             }
         }
         Ok(())

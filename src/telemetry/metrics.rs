@@ -45,7 +45,7 @@ metrics_list! {
     MESSAGES = "livegate_messages_total" "counter" ("api, stage, direction")
         "Messages from clients (in) and frames of data written to clients (out) (AWS: MessageCount)";
     REQUESTS = "livegate_requests_total" "counter" ("api, stage, status")
-        "Requests of HTTP APIs by the answer's status: 1xx to 5xx (AWS: Count, 4xx, 5xx)";
+        "Requests of HTTP APIs by the answer's status, 1xx to 5xx, or cancelled by their client (AWS: Count, 4xx, 5xx)";
     REQUEST_LATENCY = "livegate_request_latency_seconds" "histogram" ("api, stage")
         "Time from the head of a request of an HTTP API to the head of its answer (AWS: Latency)";
     PUSHES = "livegate_pushes_total" "counter" ("api, stage, outcome")
@@ -114,6 +114,8 @@ pub struct StageMetrics {
     pub messages_in: Counter,
     pub messages_out: Counter,
     requests: [Counter; 5],
+    /// Requests whose client left before the answer.
+    pub cancelled: Counter,
     pub request_latency: Histogram,
     pub pushes: Pushes,
     pub push_latency: Histogram,
@@ -216,6 +218,7 @@ impl Metrics {
             messages_in: with(MESSAGES, "direction", "in"),
             messages_out: with(MESSAGES, "direction", "out"),
             requests: ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| with(REQUESTS, "status", class)),
+            cancelled: with(REQUESTS, "status", "cancelled"),
             request_latency: histogram(REQUEST_LATENCY),
             pushes: Pushes {
                 ok: with(PUSHES, "outcome", "ok"),

@@ -1,4 +1,4 @@
-"""Certificates that the gateway orders for itself, from a CA that checks everything (ROUTES.md, `[gateway.tls.acme]`)."""
+"""Certificates that the gateway orders for itself, from a CA that checks everything (`[gateway.tls.acme]`)."""
 
 import datetime
 import re
@@ -11,6 +11,7 @@ from cryptography import x509
 
 from acme_server import AcmeServer, Refused
 from backend import PATIENCE
+from certificates import Authority
 from world import chat, eventually, run
 
 NAME = "chat.example.com"
@@ -231,11 +232,98 @@ def test_a_reload_orders_for_the_new_name(start, ca, tmp_path):
 
 
 def test_http_01_is_answered_over_plain_http(livegate, ca, tmp_path):
-    # Where a gateway with TLS listens without it is not settled; the first line is TLS, the second is not.
-    gateway = livegate(gateway={"listen": ["127.0.0.1:0", "127.0.0.1:0"], **orders_from(ca, tmp_path, challenge="http-01")})
+    listen = {"listen": ["127.0.0.1:0", "http://127.0.0.1:0"]}
+    gateway = livegate(gateway=listen | orders_from(ca, tmp_path, challenge="http-01"))
     plain = next(line for line in gateway.printed[1:] if line.startswith("listening on http:"))
     ca.calls_back_at(int(plain.rsplit(":", 1)[1]))
     served(gateway, ca)
+
+
+# Beside everything else that TLS does
+
+
+def table(ca, folder, pair, *, tls=None, **acme):
+    """The file's own certificate, and one that is ordered."""
+    gateway = orders_from(ca, folder, **acme)
+    gateway["tls"] |= {"certificates": [pair.entry], **(tls or {})}
+    return gateway
+
+
+@pytest.fixture
+def own(tmp_path):
+    """The authority of the certificates that stand in files."""
+    return Authority(tmp_path / "own")
+
+
+def seen(gateway, name=None):
+    """The serial number of the certificate that anybody sees, whomever they trust."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(gateway.address, timeout=PATIENCE) as tcp:
+        with context.wrap_socket(tcp, server_hostname=name) as tls:
+            return x509.load_der_x509_certificate(tls.getpeercert(binary_form=True)).serial_number
+
+
+def test_certificates_of_files_and_ordered_ones_serve_together(livegate, ca, own, tmp_path):
+    pair = own.issue("www.example.com", "localhost")
+    gateway = livegate(gateway=table(ca, tmp_path, pair))
+    # The file's certificate serves everybody as long as there is no other.
+    assert seen(gateway, NAME) == pair.serial
+    ca.calls_back_at(gateway.port)
+    issued = served(gateway, ca).serial_number
+    assert seen(gateway, NAME) == issued
+    assert [seen(gateway, name) for name in ("www.example.com", "nobody.test", None)] == [pair.serial] * 3
+
+
+def test_a_new_file_takes_nothing_from_the_ordered_one(livegate, ca, own, tmp_path):
+    pair, new = own.issue("localhost"), own.issue("localhost")
+    gateway = livegate(gateway=table(ca, tmp_path, pair))
+    ca.calls_back_at(gateway.port)
+    issued = served(gateway, ca)
+    gateway.reload(chat(gateway=table(ca, tmp_path, new)))
+    assert seen(gateway, "localhost") == new.serial
+    assert shown(gateway, ca) == issued and len(ca.orders) == 1
+
+
+def test_what_the_file_no_longer_orders_is_no_longer_served(livegate, ca, own, tmp_path):
+    pair = own.issue("localhost")
+    gateway = livegate(gateway=table(ca, tmp_path, pair))
+    ca.calls_back_at(gateway.port)
+    served(gateway, ca)
+    gateway.reload(chat(gateway={"tls": {"certificates": [pair.entry]}}))
+    assert seen(gateway, NAME) == pair.serial
+
+
+def test_orders_begin_with_a_reload(livegate, ca, own, tmp_path):
+    pair = own.issue("localhost")
+    gateway = livegate(gateway={"tls": {"certificates": [pair.entry]}})
+    ca.calls_back_at(gateway.port)
+    gateway.reload(chat(gateway=table(ca, tmp_path, pair)))
+    assert served(gateway, ca) == ca.issued[0]
+
+
+def test_a_challenge_needs_no_certificate_of_a_client(livegate, ca, own, tmp_path):
+    pair, ann = own.issue("localhost"), own.issue(subject={"CN": "ann"})
+    gateway = livegate(gateway=table(ca, tmp_path, pair, tls={"client_ca": own.file}))
+    ca.calls_back_at(gateway.port)
+    eventually(lambda: gateway.metric("livegate_certificate_orders_total", domain=NAME, outcome="ok") == 1)
+    context = ssl.create_default_context(cafile=ca.file)
+    context.load_cert_chain(ann.cert, ann.key)
+    with gateway.connect(ssl=context, server_hostname=NAME) as client:
+        assert client.whoami()
+
+
+def test_sockets_over_an_ordered_certificate_outlive_it(start, ca):
+    ca.lifetime = SHORT
+    gateway = start()
+    first = served(gateway, ca)
+    context = ssl.create_default_context(cafile=ca.file)
+    with gateway.connect(ssl=context, server_hostname=NAME) as early:
+        assert early.whoami()
+        eventually(lambda: shown(gateway, ca) not in (None, first), "the next certificate")
+        eventually(lambda: datetime.datetime.now(datetime.UTC) > first.not_valid_after_utc, "the first one's end")
+        with gateway.connect(ssl=context, server_hostname=NAME) as late:
+            assert early.whoami() != late.whoami()
 
 
 @pytest.mark.parametrize("change, word", [

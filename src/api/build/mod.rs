@@ -31,6 +31,7 @@ use crate::model::settings::{ByteSize, Expression, OrNone};
 use crate::outbound::backends::Backend;
 use crate::outbound::sigv4::Key;
 use crate::steps::authorizers::{self, Authorization, Credential, Credentials, Duplicate, allow, bearer};
+use crate::steps::integrations::Settings as Integration;
 use crate::telemetry::metrics::Metrics;
 
 /// Builds the gateway; `None` comes with problems. Warnings may come with either.
@@ -192,6 +193,18 @@ impl Building<'_> {
                 if let Some(cors) = &api.cors {
                     let found = "browsers ask for no permission to open a WebSocket, so `cors` does nothing here";
                     problems.problem_with_help(&cors.place, found, "leave it out");
+                }
+                for entry in &api.routes {
+                    let Integration::HttpProxy(proxy) = &entry.value.integration else { continue };
+                    let of_http = [
+                        ("payload_format", proxy.payload_format.is_some()),
+                        ("method", proxy.method.is_some()),
+                        ("response_parameters", !proxy.response_parameters.is_empty()),
+                    ];
+                    for (key, _) in of_http.into_iter().filter(|(_, is_written)| *is_written) {
+                        let found = format!("`{key}` belongs to routes of HTTP APIs");
+                        problems.problem_with_help(&proxy.place, found, "leave it out");
+                    }
                 }
                 for entry in api.routes.iter().filter(|entry| entry.value.upgrade) {
                     let found = "`upgrade` belongs to routes of HTTP APIs: the gateway speaks WebSocket here itself";

@@ -18,7 +18,9 @@ use crate::model::headers;
 use crate::model::problem::Place;
 use crate::model::settings::{Named, OrNone};
 use crate::steps::cors::Cors;
+use crate::steps::integrations::event::Format;
 use crate::steps::integrations::http_proxy::forward::{Forward, Piece, Target};
+use crate::steps::integrations::http_proxy::function::Function;
 use crate::steps::integrations::{self, RequestIntegration, http_proxy};
 use crate::steps::transforms::http_parameters::{RequestParameters, ResponseParameters};
 use crate::steps::transforms::parameters;
@@ -79,8 +81,10 @@ impl Building<'_> {
                 self.problems.problem_with_help(&written.place, found, "leave out `route_response`");
             }
             let integration = self.request_integration(&scope, route_key, &names, &written.integration);
-            if written.upgrade && matches!(integration, Some(RequestIntegration::Mock(_))) {
-                let found = "a mock speaks no other protocol, so there is nothing to upgrade to";
+            if written.upgrade
+                && matches!(integration, Some(RequestIntegration::Mock(_) | RequestIntegration::Function(_)))
+            {
+                let found = "neither a mock nor a function speaks another protocol, so there is nothing to upgrade to";
                 self.problems.problem_with_help(&written.place, found, "leave out `upgrade`");
             }
             let (request_parameters, response_parameters) = self.mappings(&scope, &names, &written.integration);
@@ -103,7 +107,13 @@ impl Building<'_> {
         match written {
             integrations::Settings::HttpProxy(settings) => {
                 let forward = self.forward(scope, route_key, names, settings)?;
-                Some(RequestIntegration::HttpProxy(Box::new(forward)))
+                Some(match settings.payload {
+                    http_proxy::Payload::Raw => RequestIntegration::HttpProxy(Box::new(forward)),
+                    http_proxy::Payload::Event => {
+                        let format = settings.payload_format.unwrap_or(Format::V2);
+                        RequestIntegration::Function(Box::new(Function { way: forward, format }))
+                    }
+                })
             }
             integrations::Settings::Mock(settings) => {
                 let mock = self.mock(scope, settings, Allowed::REQUEST)?;
@@ -150,7 +160,6 @@ impl Building<'_> {
             backend: self.backend(place, &uri)?,
             host: headers::encoded(http_proxy::host(&uri)),
             method: self.method(settings),
-            event: matches!(settings.payload, http_proxy::Payload::Event).then_some(settings.payload_format),
             shown: format!("{}://{}{}", uri.scheme_str().unwrap_or_default(), http_proxy::host(&uri), target.shown()),
             target,
             timeout: settings.timeout.map_or(http_proxy::REQUEST_TIMEOUT, |timeout| timeout.0),

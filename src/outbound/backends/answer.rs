@@ -16,8 +16,8 @@ pub struct Answering {
     /// Gone once it was given back; an HTTP/2 stream is driven elsewhere and has none.
     connection: Option<Connection>,
     body: Incoming,
-    /// What came with the head.
-    first: Option<Frame<Bytes>>,
+    /// What came with the head, be it that no more comes.
+    first: Option<Result<Frame<Bytes>, BodyError>>,
     lease: Option<Lease>,
 }
 
@@ -31,18 +31,16 @@ impl Answering {
         if self.body.is_end_stream() {
             return Body::default();
         }
-        if let Poll::Ready(Some(Ok(frame))) = self.poll(cx) {
-            if self.body.is_end_stream() {
-                match frame.into_data() {
-                    Ok(whole) => {
-                        self.finish(cx);
-                        return Body::Whole(whole);
-                    }
-                    Err(frame) => self.first = Some(frame),
+        match self.poll(cx) {
+            Poll::Ready(Some(Ok(frame))) if self.body.is_end_stream() => match frame.into_data() {
+                Ok(whole) => {
+                    self.finish(cx);
+                    return Body::Whole(whole);
                 }
-            } else {
-                self.first = Some(frame);
-            }
+                Err(frame) => self.first = Some(Ok(frame)),
+            },
+            Poll::Ready(first) => self.first = first,
+            Poll::Pending => {}
         }
         Body::flowing(self)
     }
@@ -71,7 +69,7 @@ impl hyper::body::Body for Answering {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(first)));
+            return Poll::Ready(Some(first));
         }
         let polled = self.poll(cx);
         if let Poll::Ready(None) = polled {
@@ -86,7 +84,7 @@ impl hyper::body::Body for Answering {
 
     fn size_hint(&self) -> SizeHint {
         let rest = self.body.size_hint();
-        let first = self.first.as_ref().and_then(Frame::data_ref).map_or(0, |data| data.len() as u64);
+        let first = self.first.as_ref().and_then(|first| first.as_ref().ok()?.data_ref()).map_or(0, Bytes::len) as u64;
         match rest.exact() {
             Some(rest) => SizeHint::with_exact(rest + first),
             None => SizeHint::default(),

@@ -165,13 +165,13 @@ impl Backend {
         let mut tried = Tried::new(is_repeatable(&request));
         let copy = (self.pool.servers().len() > 1 && is_repeatable(&request)).then(|| Copy::of(&request));
         loop {
-            let now = Tick::now();
-            let Some(picked) = self.pool.pick(now, &mut tried) else { return Err(gone(None)) };
+            let Some(picked) = self.pool.pick(Tick::now(), &mut tried) else { return Err(gone(None)) };
             let attempt = patience.bound(self.attempt(&picked, request)).await;
             let (error, failure, unsent) = match attempt {
                 Ok(Attempt::Answered(connection, answer)) => {
                     let is_failure = is_gateway_failure(answer.status());
-                    let change = if is_failure { picked.failed(Tick::now()) } else { picked.succeeded(Tick::now()) };
+                    let now = Tick::now();
+                    let change = if is_failure { picked.failed(now) } else { picked.succeeded(now) };
                     self.note(picked.server(), change);
                     let repeat = copy
                         .as_ref()
@@ -217,7 +217,7 @@ impl Backend {
     /// One try on one server.
     async fn attempt(&self, picked: &Picked<Kept>, request: Request<Body>) -> Result<Attempt, Error> {
         if self.way.http2 {
-            return Ok(self.attempt_http_2(picked, request).await);
+            return Ok(Box::pin(self.attempt_http_2(picked, request)).await);
         }
         let kept = &picked.server().kept;
         let mut request = request;
@@ -229,8 +229,10 @@ impl Backend {
                 Err(Unsent::Lost(error)) => return Ok(Attempt::Lost(error)),
             }
         }
-        let mut connection = match self.connect(picked).await {
-            Ok(stream) => Connection::open(stream).await.map_err(Error::Lost)?,
+        // Boxed, because most calls find a connection open.
+        let opened = Box::pin(async { Ok(Connection::open(self.connect(picked).await?).await) });
+        let mut connection = match opened.await {
+            Ok(opened) => opened.map_err(Error::Lost)?,
             Err(error) => return Ok(Attempt::Unsent(Error::Unreachable(error), Some(Box::new(request)))),
         };
         Ok(match connection.send(request).await {

@@ -40,15 +40,11 @@ impl Acme {
         Self { settings, storage, challenges, metrics }
     }
 
-    /// Delivers the certificate that was kept, if it is still valid, and every new one. Runs until it is dropped,
-    /// which gives up an order under way.
-    pub async fn run(self, mut deliver: impl FnMut(Certificate)) {
+    /// Delivers every new certificate; `current` is what was kept. Runs until it is dropped, which gives up an order
+    /// under way.
+    pub async fn run(self, mut current: Option<Certificate>, mut deliver: impl FnMut(Certificate)) {
         // A second provider in the process would make rustls ask which one is meant, by a panic.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let mut current = self.kept();
-        if let Some(certificate) = &current {
-            deliver(certificate.clone());
-        }
         let mut failures = 0;
         loop {
             while let Some(rest) = self.rest(current.as_ref()) {
@@ -80,8 +76,8 @@ impl Acme {
         schedule::rest(current?, &self.settings.domains, Timestamp::now(), rand::random())
     }
 
-    /// What an earlier run has left. Names that are no longer asked for do no harm in it.
-    fn kept(&self) -> Option<Certificate> {
+    /// What an earlier run has left, if it is still valid. Names that are no longer asked for do no harm in it.
+    pub fn kept(&self) -> Option<Certificate> {
         let domains = &self.settings.domains;
         match self.storage.certificate(&domains[0]) {
             Ok(kept) => {

@@ -9,8 +9,9 @@ use crate::model::refusal::Refusal;
 use crate::model::settings::{Node, Reading, Row, Setting, TableReference, Value, choice};
 use crate::outbound::backends::Keep;
 use http_proxy::forward;
+use http_proxy::function::Function;
 
-mod event;
+pub mod event;
 pub mod http_proxy;
 pub mod mock;
 
@@ -136,6 +137,8 @@ impl Integration {
 /// A checked integration of an HTTP API's route.
 pub enum RequestIntegration {
     HttpProxy(Box<forward::Forward>),
+    /// A backend that gets the proxy event.
+    Function(Box<Function>),
     Mock(mock::Mock),
 }
 
@@ -143,7 +146,8 @@ impl RequestIntegration {
     /// Must the request's body be there as a whole?
     pub fn reads_body(&self) -> bool {
         match self {
-            RequestIntegration::HttpProxy(proxy) => proxy.event.is_some(),
+            RequestIntegration::HttpProxy(_) => false,
+            RequestIntegration::Function(_) => true,
             RequestIntegration::Mock(mock) => mock.reads_body(),
         }
     }
@@ -152,6 +156,7 @@ impl RequestIntegration {
     pub fn describe(&self) -> String {
         match self {
             RequestIntegration::HttpProxy(proxy) => proxy.shown.clone(),
+            RequestIntegration::Function(function) => format!("{} (event)", function.way.shown),
             RequestIntegration::Mock(mock) => format!("mock {}", mock.status.as_u16()),
         }
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, UPGRADE};
-use http::{Method, Request, Version};
+use http::{HeaderName, Method, Request, Version};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::ext::Protocol;
 
@@ -19,6 +19,7 @@ use crate::engine::{Asked, Engine};
 use crate::model::answer::Answer;
 use crate::model::body::{Body, BodyError, Progress};
 use crate::model::clock::Tick;
+use crate::model::headers;
 use crate::model::refusal::Kind;
 use crate::model::request::HttpRequest;
 
@@ -54,6 +55,7 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
     let protocol = protocol(&request);
     let on_upgrade = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
     let method = method(&request);
+    let is_http_2 = request.version() == Version::HTTP_2;
     let (head, incoming) = request.into_parts();
     let wanted = reply::Wanted::of(&head, &stage.limits);
     let route_path = route_path(head.uri.path(), place);
@@ -71,6 +73,7 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
         stage: stage.key.clone(),
         base_path: place.base_path.len(),
         stage_path: head.uri.path().len() - route_path.len(),
+        hidden_stage: hidden_stage(place, stage),
         path_parameters,
         body: Bytes::new(),
         domain_name,
@@ -87,13 +90,14 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
     if let (Ok(route), Some(protocol), Some(on_upgrade)) = (&route, protocol, on_upgrade)
         && route.upgrade
     {
-        return passthrough::carry(engine, stage, route, asked, protocol, on_upgrade, peer).await;
+        return Box::pin(passthrough::carry(engine, stage, route, asked, protocol, on_upgrade, peer)).await;
     }
     let progress = Arc::new(Progress::default());
     let (body, refused_body) = match &route {
         _ if incoming.is_end_stream() => (Body::default(), None),
         Ok(_) => {
-            let bounded = Bounded { body: incoming, left: stage.limits.max_body, progress: progress.clone() };
+            let (left, progress) = (stage.limits.max_body, progress.clone());
+            let bounded = Bounded { body: incoming, left, progress, is_http_2 };
             (Body::flowing(bounded), None)
         }
         Err(_) => (Body::default(), Some(incoming)),
@@ -104,6 +108,11 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
         crate::connections::discard(body);
     }
     reply::answer(answer, &wanted, &stage.limits)
+}
+
+fn hidden_stage(place: &Place, stage: &HttpStage) -> Option<Arc<str>> {
+    let is_hidden = place.segment.is_none() && &*stage.key.stage != "$default";
+    is_hidden.then(|| stage.key.stage.clone())
 }
 
 /// What the client wants to speak in place of HTTP.
@@ -129,7 +138,12 @@ struct Bounded {
     body: Incoming,
     left: usize,
     progress: Arc<Progress>,
+    is_http_2: bool,
 }
+
+#[derive(Debug, thiserror::Error)]
+#[error("the request's body broke off")]
+struct BrokenOff;
 
 #[derive(Debug, thiserror::Error)]
 #[error("the request's body is longer than max_body")]
@@ -142,18 +156,27 @@ impl hyper::body::Body for Bounded {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
         self.progress.note(Tick::now());
-        let length = match &polled {
-            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
-            _ => 0,
+        let frame = match polled {
+            Some(Ok(frame)) => frame,
+            // A stream of HTTP/2 may be reset without an error, which is no end of its body either.
+            None if self.body.is_end_stream() || !self.is_http_2 => return Poll::Ready(None),
+            None => {
+                self.progress.note_broken();
+                return Poll::Ready(Some(Err(BrokenOff.into())));
+            }
+            Some(Err(error)) => {
+                self.progress.note_broken();
+                return Poll::Ready(Some(Err(error.into())));
+            }
         };
-        match self.left.checked_sub(length) {
+        match self.left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
             Some(left) => self.left = left,
             None => {
                 self.progress.note_too_long();
                 return Poll::Ready(Some(Err(TooLong.into())));
             }
         }
-        Poll::Ready(polled.map(|frame| frame.map_err(BodyError::from)))
+        Poll::Ready(Some(Ok(without_headers(frame))))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -162,5 +185,25 @@ impl hyper::body::Body for Bounded {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// Trailers carry no header that would mean something in the head: whoever merges them must not be misled.
+fn without_headers(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            let is_headers = |name: &&HeaderName| {
+                headers::is_ours(name)
+                    || headers::is_forwarding(name)
+                    || headers::is_hop_by_hop(name)
+                    || matches!(name.as_str(), "via" | "host" | "content-length" | "authorization" | "cookie")
+            };
+            let dropped: Vec<_> = trailers.keys().filter(is_headers).cloned().collect();
+            for name in dropped {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(data) => data,
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::buffers::Codec;
 use crate::api::stage::Stage;
-use crate::connections::{Connection, When};
+use crate::connections::{Connection, When, Wire};
 use crate::model::close::Close;
 use crate::model::limits;
 
@@ -22,7 +22,7 @@ pub async fn answer_close(mut codec: Codec) {
     let echo = async { while codec.next().await.is_some() {} };
     // A client that left without waiting for the echo needs none.
     let _ = timeout(limits::CLOSE_WAIT, echo).await;
-    let _ = codec.into_inner().into_inner().shutdown().await;
+    shut(codec.into_inner().into_inner()).await;
 }
 
 /// The client broke a rule: it is told which, and nothing more is heard from it.
@@ -49,7 +49,7 @@ pub async fn go(mut codec: Codec, connection: &Connection, stage: &Stage, close:
     };
     match timeout(limits::CLOSE_WAIT, answer).await {
         // A client that has closed sends nothing more, so there is nothing to drain.
-        Ok(true) => drop(codec.into_inner().into_inner().shutdown().await),
+        Ok(true) => drop(shut(codec.into_inner().into_inner()).await),
         _ => let_go(codec).await,
     }
 }
@@ -73,14 +73,18 @@ pub async fn out_of_time(deadline: &CancellationToken) {
 }
 
 async fn let_go(codec: Codec) {
-    let mut socket = codec.into_inner().into_inner();
-    if socket.shutdown().await.is_err() {
-        return;
-    }
+    let Some(mut socket) = shut(codec.into_inner().into_inner()).await else { return };
     let mut nowhere = [0; 4096];
     let drained = async { while socket.read(&mut nowhere).await.is_ok_and(|read| read > 0) {} };
     // A client that neither answers nor leaves has had its second.
     let _ = timeout(limits::CLOSE_WAIT, drained).await;
+}
+
+/// Ends what we say; the socket if there may still be something to hear. Over TLS this is a write, which a client
+/// that reads nothing would hold up for ever.
+async fn shut(mut socket: Wire) -> Option<Wire> {
+    let shut = timeout(limits::CLOSE_WAIT, socket.shutdown()).await;
+    matches!(shut, Ok(Ok(()))).then_some(socket)
 }
 
 fn frame(close: &Close) -> Message {

@@ -13,7 +13,7 @@ use http::header::{
     SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use tokio::sync::oneshot;
@@ -159,7 +159,11 @@ fn check(request: &Request<Incoming>) -> Result<(), Box<Answer>> {
     if !is_http_2 && !has_token(headers, CONNECTION, "upgrade") {
         return bad("A WebSocket handshake needs the header `Connection: Upgrade`");
     }
-    if headers.get(SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+    if !request.body().is_end_stream() && !is_http_2 {
+        return bad("A WebSocket handshake has no body");
+    }
+    let mut versions = headers.get_all(SEC_WEBSOCKET_VERSION).iter();
+    if versions.next().is_none_or(|version| version != "13") || versions.next().is_some() {
         let mut answer = required();
         answer.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return Err(Box::new(answer));

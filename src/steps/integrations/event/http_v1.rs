@@ -78,6 +78,7 @@ struct Identity<'a> {
 
 /// The event as JSON; `body` is the whole of what the client sent.
 pub fn write(call: &Call<'_>, request: &HttpRequest, body: &[u8], origin: &Origin<'_>) -> Bytes {
+    let path = request.event_path();
     let resource = resource(call.route_key);
     let request_id = call.request_id.text();
     let headers = shown::headers(request, body, origin, |name| Some(Cow::Owned(title_case(name))));
@@ -87,7 +88,7 @@ pub fn write(call: &Call<'_>, request: &HttpRequest, body: &[u8], origin: &Origi
     let event = Event {
         version: "1.0",
         resource,
-        path: request.event_path(),
+        path: &path,
         http_method: request.head.method.as_str(),
         headers: Last(&headers),
         multi_value_headers: All(&headers),
@@ -102,7 +103,7 @@ pub fn write(call: &Call<'_>, request: &HttpRequest, body: &[u8], origin: &Origi
             extended_request_id: request_id.as_str(),
             http_method: request.head.method.as_str(),
             identity: identity(request),
-            path: shown::decoded(request.event_path()),
+            path: shown::decoded(&path),
             protocol: shown::PROTOCOL,
             request_id: request_id.as_str(),
             request_time: call.at.clf(),

@@ -77,7 +77,8 @@ struct Http<'a> {
 /// The event as JSON; `body` is the whole of what the client sent.
 pub fn write(call: &Call<'_>, request: &HttpRequest, body: &[u8], origin: &Origin<'_>) -> Bytes {
     // Raw only by name: AWS decodes it.
-    let path = shown::decoded(request.event_path());
+    let path = request.event_path();
+    let path = shown::decoded(&path);
     let request_id = call.request_id.text();
     let shown_body = shown::body(&request.head.headers, body);
     let event = Event {

@@ -8,20 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Body as _;
 
-use super::super::event::{Format, Origin};
-use super::{X_AMZN_TRACE_ID, X_FORWARDED_FOR, X_LIVEGATE_REQUEST_ID, event_answer_bound, refusal, trace_id};
-use crate::expressions::scope::StageVariables;
+use super::{X_AMZN_TRACE_ID, refusal, trace_id};
+use crate::expressions::target::has_dot_segment;
 use crate::model::body::{Body, Progress};
 use crate::model::call::{Call, Reply};
 use crate::model::headers;
-use crate::model::limits;
 use crate::model::refusal::{Kind, Refusal};
 use crate::model::request::HttpRequest;
-use crate::outbound::backends::{self, Backend, Keep, Patience, Stream};
+use crate::outbound::backends::{self, Backend, Patience, Stream};
 
 /// A checked `http_proxy` integration of one route of an HTTP API in one stage.
 pub struct Forward {
@@ -30,8 +28,6 @@ pub struct Forward {
     pub host: HeaderValue,
     /// The method that the backend is asked with; without one, the client's.
     pub method: Option<Method>,
-    /// Posts the proxy event in place of the request, and reads a proxy answer.
-    pub event: Option<Format>,
     pub target: Target,
     pub timeout: Duration,
     /// For those who list routes.
@@ -60,8 +56,6 @@ pub struct Outgoing {
     pub path: String,
     /// Encoded, without its `?`.
     pub query: Option<String>,
-    /// What is sent in place of the request's own body.
-    event: Option<Bytes>,
 }
 
 impl Forward {
@@ -71,73 +65,31 @@ impl Forward {
         call: &Call<'_>,
         request: &HttpRequest,
         mut headers: HeaderMap,
-        variables: &StageVariables,
-    ) -> Outgoing {
+    ) -> Result<Outgoing, Refusal> {
         let head = &request.head;
-        if let Some(format) = self.event {
-            let trace_id = headers.remove(X_AMZN_TRACE_ID).unwrap_or_else(|| trace_id(call.at));
-            return self.event(format, call, request, variables, trace_id);
-        }
         keep_carried(&mut headers);
         headers.insert(HOST, self.host.clone());
         headers.append(VIA, via(head.version));
         headers.entry(X_AMZN_TRACE_ID).or_insert_with(|| trace_id(call.at));
-        Outgoing {
+        Ok(Outgoing {
             method: self.method.clone().unwrap_or_else(|| head.method.clone()),
             headers,
-            path: self.target.path(request),
+            path: self.target.path(request)?,
             query: self.target.query(request),
-            event: None,
-        }
-    }
-
-    fn event(
-        &self,
-        format: Format,
-        call: &Call<'_>,
-        request: &HttpRequest,
-        stage_variables: &StageVariables,
-        trace_id: HeaderValue,
-    ) -> Outgoing {
-        let forwarded_for = headers::joined(&request.head.headers, X_FORWARDED_FOR.as_str()).unwrap_or_default();
-        let origin = Origin {
-            account_id: "000000000000",
-            stage_variables,
-            trace_id: &trace_id,
-            forwarded_for: &forwarded_for,
-            authorizer: None,
-        };
-        let event = format.write(call, request, &request.body, &origin);
-        let mut headers = HeaderMap::with_capacity(8);
-        headers.insert(HOST, self.host.clone());
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(X_AMZN_TRACE_ID, trace_id);
-        headers.insert(X_LIVEGATE_REQUEST_ID, call.request_id.header());
-        let query = self.target.query.as_ref().map(|own| filled(own, request));
-        Outgoing { method: Method::POST, headers, path: self.target.path(request), query, event: Some(event) }
+        })
     }
 
     /// Sends a request. The answer's head must come within the timeout, counted from the last piece of the
     /// request's body.
-    pub async fn send(&self, mut outgoing: Outgoing, body: Body, progress: &Progress) -> Result<Reply<Body>, Refusal> {
-        let body = outgoing.event.take().map_or(body, Body::Whole);
+    pub async fn send(&self, outgoing: Outgoing, body: Body, progress: &Progress) -> Result<Reply<Body>, Refusal> {
         let mut request = self.request(outgoing, body)?;
         let headers = request.headers_mut();
         if headers.remove(TE).is_some_and(|te| accepts_trailers(&te)) {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
-        if let Some(format) = self.event {
-            let answer = self
-                .backend
-                .call(request, Keep::Whole(event_answer_bound(Keep::Whole(limits::WHOLE_BODY))), self.timeout)
-                .await
-                .map_err(refusal)?;
-            let read = format.read(answer.head.status, &answer.body);
-            return read.map(Reply::with_body).map_err(|error| Kind::IntegrationFailure.because(error));
-        }
         let progress = matches!(request.body(), Body::Flowing(_)).then_some(progress);
         let answer = self.backend.forward(request, self.patience(progress)).await;
-        answer.map(reply).map_err(|error| refused(error, progress))
+        reply(answer.map_err(|error| refused(error, progress))?)
     }
 
     /// Asks the backend for another protocol. With its 101 comes the stream that speaks it.
@@ -151,7 +103,10 @@ impl Forward {
         request.headers_mut().insert(UPGRADE, protocol);
         let (answer, stream) = self.backend.upgrade(request, self.patience(None)).await.map_err(refusal)?;
         let accepted = answer.headers().get(UPGRADE).cloned().filter(|_| stream.is_some());
-        let mut reply = reply(answer);
+        let mut reply = match stream {
+            Some(_) => switched(answer),
+            None => reply(answer)?,
+        };
         if let Some(protocol) = accepted {
             reply.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             reply.headers.insert(UPGRADE, protocol);
@@ -160,13 +115,20 @@ impl Forward {
     }
 
     fn request(&self, outgoing: Outgoing, body: Body) -> Result<Request<Body>, Refusal> {
-        let Outgoing { method, mut headers, path, query, event: _ } = outgoing;
+        let Outgoing { method, mut headers, path, query } = outgoing;
         let target = match query {
             Some(query) => format!("{path}?{query}"),
             None => path,
         };
         let uri = Uri::from_maybe_shared(Bytes::from(target))
             .map_err(|error| Kind::Internal.because(format_args!("no URI for the backend: {error}")))?;
+        let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+        if let (Some(first), Some(_)) = (lengths.next().cloned(), lengths.next()) {
+            if headers.get_all(CONTENT_LENGTH).iter().any(|other| other != first) {
+                return Err(Kind::BadRequest.because("several lengths"));
+            }
+            headers.insert(CONTENT_LENGTH, first);
+        }
         if headers.remove(TRANSFER_ENCODING).is_some() || headers.get(CONTENT_LENGTH).is_none() {
             headers.remove(CONTENT_LENGTH);
             if body.size_hint().exact().is_none() {
@@ -189,24 +151,43 @@ impl Forward {
 fn refused(error: backends::Error, progress: Option<&Progress>) -> Refusal {
     match progress {
         Some(progress) if progress.is_too_long() => Kind::RequestTooLarge.because("above max_body"),
+        Some(progress) if progress.is_broken() => Kind::BadRequest.because("the request's body broke off, or was none"),
         _ => refusal(error),
     }
 }
 
 impl Target {
-    fn path(&self, request: &HttpRequest) -> String {
+    /// A value that a server may read as a step up the path is refused: it would answer for another path than the
+    /// one that the route let through.
+    fn path(&self, request: &HttpRequest) -> Result<String, Refusal> {
         let mut path = String::with_capacity(64);
         for piece in &self.path {
             match piece {
                 Piece::Text(text) => path += text,
-                Piece::Parameter(name) => path += request.path_parameter(name).unwrap_or_default(),
+                Piece::Parameter(name) => {
+                    let value = request.path_parameter(name).unwrap_or_default();
+                    if value.contains(['.', '%']) && has_dot_segment(value) {
+                        return Err(Kind::BadRequest.because(format_args!("a dot segment in `{{{name}}}`")));
+                    }
+                    path += value;
+                }
             }
         }
         if self.appends_path {
             path.truncate(path.trim_end_matches('/').len());
             path += request.route_path();
         }
-        path
+        Ok(path)
+    }
+
+    /// The setting's path and query alone, for a backend that gets the client's in an event.
+    pub fn own(&self, request: &HttpRequest) -> Result<Uri, Refusal> {
+        let path = self.path(request)?;
+        let text = match &self.query {
+            Some(query) => format!("{path}?{}", filled(query, request)),
+            None => path,
+        };
+        Uri::try_from(text).map_err(|error| Kind::Internal.because(format_args!("no URI for the backend: {error}")))
     }
 
     /// The setting's own query, then the client's.
@@ -253,7 +234,28 @@ fn filled(query: &[Piece], request: &HttpRequest) -> String {
     text
 }
 
-fn reply(answer: Response<Body>) -> Reply<Body> {
+/// A status that no client knows how to read is none that is passed on.
+fn reply(answer: Response<Body>) -> Result<Reply<Body>, Refusal> {
+    let (head, body) = answer.into_parts();
+    if !(200..600).contains(&head.status.as_u16()) {
+        return Err(Kind::IntegrationFailure.because(format_args!("the backend answered {}", head.status.as_u16())));
+    }
+    let mut headers = head.headers;
+    // RFC 9112 section 6.3: beside chunks a length says nothing.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    let is_list = |length: &HeaderValue| length.as_bytes().contains(&b',');
+    if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() || headers.get(CONTENT_LENGTH).is_some_and(is_list) {
+        // hyper has seen to it that they agree; the one that is true is the body's own.
+        headers.remove(CONTENT_LENGTH);
+    }
+    drop_hop_by_hop(&mut headers);
+    Ok(Reply { status: head.status, headers, body })
+}
+
+/// The answer that agreed to another protocol.
+fn switched(answer: Response<Body>) -> Reply<Body> {
     let (head, body) = answer.into_parts();
     let mut headers = head.headers;
     drop_hop_by_hop(&mut headers);
@@ -297,6 +299,9 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
 
 /// The headers that `Connection` names, unless that is one of its everyday words.
 fn connection_options(headers: &HeaderMap) -> Option<String> {
+    if !headers.contains_key(CONNECTION) {
+        return None;
+    }
     let all = headers::joined(headers, CONNECTION.as_str())?.to_ascii_lowercase();
     (!matches!(all.as_str(), "keep-alive" | "close" | "upgrade")).then_some(all)
 }

@@ -3,6 +3,7 @@
 //! The headers are those of AWS's HTTP_PROXY, and under our own prefix what no backend can do without.
 
 pub mod forward;
+pub mod function;
 
 use std::fmt;
 use std::sync::Arc;
@@ -47,8 +48,8 @@ settings! {
         pub timeout: Option<PositiveDuration>,
         /// `raw` posts the message as it came, `event` posts the AWS proxy event and reads a proxy answer.
         pub payload: Payload = "raw",
-        /// The format of an HTTP route's event and of its answer.
-        pub payload_format: event::Format = "2.0",
+        /// The format of an HTTP route's event and of its answer; without it `2.0`.
+        pub payload_format: Option<event::Format>,
         /// The method that an HTTP route's backend is asked with; without it the client's (AWS: `integrationMethod`).
         pub method: Option<Text>,
         /// What else to send. WebSocket: `"integration.request.header.X-Name" = "route.request.body.name"`. HTTP:
