@@ -15,21 +15,24 @@ pub mod stage;
 pub mod tls;
 
 use crate::model::problem::Problems;
+use crate::outbound::backends::Servers;
 use crate::telemetry::metrics::Metrics;
 use files::Files;
 
 /// Reads and checks the text of a routes.toml: a gateway ready to serve, or every problem in the way of
-/// one. Warnings may come with either. `files` are those that it names.
+/// one. Warnings may come with either. `files` are those that it names,
+/// `servers` those that are in use.
 pub fn load(
     source: &str,
     env: &dyn Fn(&str) -> Option<String>,
     allow_unset_env: bool,
     files: &Files,
+    servers: &Servers,
     metrics: &Metrics,
 ) -> (Option<gateway::Gateway>, Problems) {
     let (file, mut problems) = file::read(source, env, allow_unset_env);
     let Some(file) = file else { return (None, problems) };
-    let (gateway, more) = build::build(&file, files, metrics);
+    let (gateway, more) = build::build(&file, files, servers, metrics);
     problems.merge(more);
     let problems = problems.sorted();
     (gateway.filter(|_| !problems.has_problems()), problems)

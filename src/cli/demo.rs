@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use super::serve::{self, Signals};
 use crate::api;
 use crate::api::files::Files;
+use crate::outbound::backends::Servers;
 use crate::server::Server;
 use crate::server::systemd::PassedSockets;
 use crate::telemetry::metrics::Metrics;
@@ -33,7 +34,8 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     let backend_address = backend.local_addr()?;
     let routes = routes(free_port(GATEWAY_PORT), free_port(ADMIN_PORT), backend_address.port());
     let metrics = Metrics::default();
-    let (gateway, problems) = api::load(&routes, &|_| None, false, &Files::new(Path::new(".")), &metrics);
+    let (gateway, problems) =
+        api::load(&routes, &|_| None, false, &Files::new(Path::new(".")), &Servers::default(), &metrics);
     let mut gateway = gateway.with_context(|| api::report::render("routes.toml", &routes, &problems, false))?;
     // Nobody waits half a minute for a demo to stop.
     gateway.settings.drain_timeout = Duration::from_secs(2);
@@ -76,7 +78,7 @@ mod tests {
             assert!(!routes.contains(&format!("127.0.0.1:{port}")), "{port}");
         }
         let (gateway, problems) =
-            api::load(&routes, &|_| None, false, &Files::new(Path::new(".")), &Metrics::default());
+            api::load(&routes, &|_| None, false, &Files::new(Path::new(".")), &Servers::default(), &Metrics::default());
         assert!(gateway.is_some() && problems.is_empty(), "{}", api::report::render("x", &routes, &problems, false));
     }
 }

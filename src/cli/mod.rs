@@ -14,6 +14,7 @@ use clap::{Parser, Subcommand};
 use crate::api::files::{Files, Seen};
 use crate::api::{self, gateway::Gateway};
 use crate::model::problem::Problems;
+use crate::outbound::backends::Servers;
 use crate::telemetry::log;
 use crate::telemetry::metrics::Metrics;
 
@@ -83,11 +84,11 @@ struct Loaded {
     seen: Seen,
 }
 
-fn load(path: &Path, allow_unset_env: bool, metrics: &Metrics) -> anyhow::Result<Loaded> {
+fn load(path: &Path, allow_unset_env: bool, servers: &Servers, metrics: &Metrics) -> anyhow::Result<Loaded> {
     let source =
         std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("cannot read `{}`: {error}", path.display()))?;
     let files = Files::new(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")));
-    let (gateway, problems) = api::load(&source, &environment, allow_unset_env, &files, metrics);
+    let (gateway, problems) = api::load(&source, &environment, allow_unset_env, &files, servers, metrics);
     Ok(Loaded { gateway, problems, source, seen: files.seen() })
 }
 

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use crate::api::directory::{Host, Place, Served};
 use crate::api::gateway::Gateway;
 use crate::model::client::StageKey;
+use crate::outbound::backends::Servers;
 use crate::telemetry::metrics::Metrics;
 
 const HEAD: [&str; 7] = ["API", "STAGE", "ADDRESS", "ROUTE", "INTEGRATION", "AUTHORIZER", "THROTTLE"];
 
 pub fn run(path: &Path) -> anyhow::Result<ExitCode> {
     // The table is of use without the secrets too.
-    let loaded = super::load(path, true, &Metrics::default())?;
+    let loaded = super::load(path, true, &Servers::default(), &Metrics::default())?;
     if loaded.problems.has_problems() {
         print!("{}", loaded.report(path, std::io::stdout().is_terminal()));
         return Ok(ExitCode::FAILURE);

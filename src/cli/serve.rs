@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::api::files::Seen;
+use crate::outbound::backends::Servers;
 use crate::server::Server;
 use crate::server::reload::Watch;
 use crate::server::systemd::{self, PassedSockets};
@@ -25,7 +26,8 @@ async fn serve(path: &Path, passed: PassedSockets) -> anyhow::Result<ExitCode> {
     let metrics = Metrics::default();
     // Before the file is read, or a change made meanwhile would go unseen.
     let mut watch = Watch::new(path).context("the file cannot be watched for changes")?;
-    let loaded = super::load(path, false, &metrics)?;
+    let servers = Servers::default();
+    let loaded = super::load(path, false, &servers, &metrics)?;
     if !loaded.problems.is_empty() {
         // A closed pipe is no reason to stop, here and below.
         let _ = write!(std::io::stderr(), "{}", loaded.report(path, std::io::stderr().is_terminal()));
@@ -38,7 +40,7 @@ async fn serve(path: &Path, passed: PassedSockets) -> anyhow::Result<ExitCode> {
     systemd::notify_ready();
     watch.follow(loaded.seen.keys());
     let read = Some((loaded.source, loaded.seen));
-    let mut config = Config { path: path.to_owned(), read, metrics, server: server.clone() };
+    let mut config = Config { path: path.to_owned(), read, servers, metrics, server: server.clone() };
     loop {
         tokio::select! {
             _ = signals.reload.recv() => config.reload(true, &mut watch),
@@ -89,6 +91,8 @@ struct Config {
     path: PathBuf,
     /// What was read last, with the files that it names; nothing if it could not be read, or not be served.
     read: Option<(String, Seen)>,
+    /// Those in use keep their connections over a reload.
+    servers: Servers,
     metrics: Metrics,
     server: Arc<Server>,
 }
@@ -104,7 +108,7 @@ impl Config {
 
     fn take(&mut self, asked: bool, watch: &mut Watch) {
         let counters = &self.metrics.reloads;
-        let loaded = match super::load(&self.path, false, &self.metrics) {
+        let loaded = match super::load(&self.path, false, &self.servers, &self.metrics) {
             Ok(loaded) => loaded,
             // Said once, not at every event around a file that is away.
             Err(_) if self.read.is_none() && !asked => return,

@@ -77,3 +77,7 @@ pub const SEARCHED_BODY: usize = 100 * 1024;
 
 /// A body that must be there as a whole, because a mapping or an event has to have it (AWS's largest).
 pub const WHOLE_BODY: usize = 10 * 1024 * 1024;
+
+/// A request body that is held until its request has been answered, so that the request can be repeated on another
+/// server of a pool.
+pub const REPEATED_BODY: usize = 64 * 1024;

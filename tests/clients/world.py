@@ -122,12 +122,12 @@ class Client(ClientConnection):
 class Livegate:
     """One process of the gateway, and what it prints."""
 
-    def __init__(self, *arguments, env=None, cwd=None, logs):
+    def __init__(self, *arguments, env=None, cwd=None, logs, command=(LIVEGATE,), pass_fds=()):
         self._logs = logs
         self._stderr = open(logs, "wb")
         self.process = subprocess.Popen(
-            [LIVEGATE, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._stderr,
-            cwd=cwd, env={**os.environ, "RUST_BACKTRACE": "1", **(env or {})})
+            [*command, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=self._stderr,
+            pass_fds=pass_fds, cwd=cwd, env={**os.environ, "RUST_BACKTRACE": "1", **(env or {})})
         self._lines = queue.SimpleQueue()
         self.printed = []
         threading.Thread(target=self._read, daemon=True).start()
@@ -184,7 +184,7 @@ class Livegate:
 class Gateway(Livegate):
     """`livegate serve` with a file of its own."""
 
-    def __init__(self, text, folder, *, linked=False, env=None):
+    def __init__(self, text, folder, *, linked=False, env=None, **process):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "routes.toml"
@@ -193,7 +193,7 @@ class Gateway(Livegate):
         self.write(text)
         if linked:
             config.symlink_to(self.file)
-        super().__init__("serve", "--config", str(config), env=env, cwd=folder, logs=folder / "stderr.log")
+        super().__init__("serve", "--config", str(config), env=env, cwd=folder, logs=folder / "stderr.log", **process)
         try:
             self.http_url = self.url_after("listening on")
             self.admin_url = self.url_after("admin listening on")

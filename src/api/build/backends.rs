@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::Uri;
+use http::uri::Authority;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -10,7 +11,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use super::Building;
 use crate::api::file::{self, File};
 use crate::model::problem::Place;
-use crate::model::settings::Text;
+use crate::model::settings::{Text, nearest};
 use crate::outbound::backends::pool::Address;
 use crate::outbound::backends::{Backend, Check, Tls, Way};
 
@@ -21,13 +22,15 @@ pub(super) struct Named {
     /// As `http://NAME` and as `https://NAME`, once a route needs it.
     plain: Option<Arc<Backend>>,
     secure: Option<Arc<Backend>>,
+    /// A route means it, be it in vain.
+    is_named: bool,
 }
 
 impl Building<'_> {
     pub(super) fn pools(&mut self, file: &File) {
         for entry in &file.backends {
             let (place, written) = (entry.place.clone(), entry.value.clone());
-            self.pools.insert(entry.name.clone(), Named { place, written, plain: None, secure: None });
+            self.pools.insert(entry.name.clone(), Named { place, written, plain: None, secure: None, is_named: false });
         }
     }
 
@@ -35,7 +38,8 @@ impl Building<'_> {
     pub(super) fn backend(&mut self, place: &Place, uri: &Uri) -> Option<Arc<Backend>> {
         let authority = uri.authority()?;
         let is_secure = uri.scheme_str() == Some("https");
-        if self.pools.contains_key(authority.host()) {
+        if let Some(named) = self.pools.get_mut(authority.host()) {
+            named.is_named = true;
             if authority.port().is_some() {
                 let found = format!("`{}` is a pool of servers, each of which has its own port", authority.host());
                 self.problems.problem_with_help(place, found, "leave out the port");
@@ -43,6 +47,7 @@ impl Building<'_> {
             }
             return self.pool(authority.host(), is_secure);
         }
+        self.suspect(place, authority);
         let name = format!("{}://{authority}", uri.scheme_str().unwrap_or_default());
         if let Some(known) = self.backends.get(&name) {
             return Some(known.clone());
@@ -51,9 +56,21 @@ impl Building<'_> {
             true => Some(self.tls(place, None, false)?),
             false => None,
         };
-        let backend = Arc::new(Backend::single(authority, tls));
+        let backend = Arc::new(Backend::single(authority, tls, self.servers));
         self.backends.insert(name, backend.clone());
         Some(backend)
+    }
+
+    /// A host without a dot that is nearly a pool's name was probably meant to be it.
+    fn suspect(&mut self, place: &Place, authority: &Authority) {
+        let host = authority.host();
+        if host.contains(['.', ':']) || authority.port().is_some() || host == "localhost" {
+            return;
+        }
+        if let Some(meant) = nearest(host, self.pools.keys().map(String::as_str)).map(str::to_owned) {
+            let found = format!("`{host}` is no pool of this file, so it is looked up as a host");
+            self.problems.warning_with_help(place, found, format!("did you mean `{meant}`?"));
+        }
     }
 
     fn pool(&mut self, name: &str, is_secure: bool) -> Option<Arc<Backend>> {
@@ -84,7 +101,9 @@ impl Building<'_> {
             }),
             None => None,
         };
-        let servers = written.servers.iter().map(|server| server.value.clone()).collect();
+        let spoken = format!("{name} {is_secure} {} {:?}", written.http2, written.tls.as_ref().map(described));
+        let servers = written.servers.iter();
+        let servers = servers.map(|server| self.servers.get(server.value.clone(), &spoken)).collect();
         let backend = Arc::new(Backend::new(name.to_owned(), servers, written.rules(), way, check));
         let named = self.pools.get_mut(name)?;
         *(if is_secure { &mut named.secure } else { &mut named.plain }) = Some(backend.clone());
@@ -158,7 +177,7 @@ impl Building<'_> {
     pub(super) fn check_pools(&mut self) {
         let mut unnamed = Vec::new();
         for (name, named) in &self.pools {
-            if named.plain.is_none() && named.secure.is_none() {
+            if !named.is_named {
                 unnamed.push((name.clone(), named.place.clone()));
             }
         }
@@ -173,4 +192,9 @@ impl Building<'_> {
         let single = std::mem::take(&mut self.backends).into_values();
         single.chain(pools.flat_map(|named| [named.plain, named.secure].into_iter().flatten())).collect()
     }
+}
+
+/// What of the table makes the connections that are open unfit for another one.
+fn described(tls: &file::BackendTls) -> [Option<&str>; 4] {
+    [&tls.ca, &tls.certificate, &tls.key, &tls.server_name].map(|text| text.as_ref().map(|text| text.value.as_str()))
 }

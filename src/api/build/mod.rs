@@ -28,16 +28,22 @@ use crate::model::client::StageKey;
 use crate::model::limits;
 use crate::model::problem::{Place, Problems};
 use crate::model::settings::{ByteSize, Expression, OrNone};
-use crate::outbound::backends::Backend;
+use crate::outbound::backends::{Backend, Servers};
 use crate::outbound::sigv4::Key;
 use crate::steps::authorizers::{self, Authorization, Credential, Credentials, Duplicate, allow, bearer};
 use crate::steps::integrations::Settings as Integration;
 use crate::telemetry::metrics::Metrics;
 
 /// Builds the gateway; `None` comes with problems. Warnings may come with either.
-pub fn build(file: &File, files: &Files, metrics: &Metrics) -> (Option<Gateway>, Problems) {
-    let mut building =
-        Building { metrics, files, problems: Problems::default(), backends: BTreeMap::new(), pools: BTreeMap::new() };
+pub fn build(file: &File, files: &Files, servers: &Servers, metrics: &Metrics) -> (Option<Gateway>, Problems) {
+    let mut building = Building {
+        metrics,
+        files,
+        servers,
+        problems: Problems::default(),
+        backends: BTreeMap::new(),
+        pools: BTreeMap::new(),
+    };
     building.pools(file);
     let credentials = building.credentials(file);
     let settings = building.settings(file);
@@ -85,6 +91,7 @@ pub fn build(file: &File, files: &Files, metrics: &Metrics) -> (Option<Gateway>,
 struct Building<'a> {
     metrics: &'a Metrics,
     files: &'a Files,
+    servers: &'a Servers,
     problems: Problems,
     /// One for each scheme, host and port, however many routes call it.
     backends: BTreeMap<String, Arc<Backend>>,

@@ -87,6 +87,13 @@ impl Building<'_> {
                 let found = "neither a mock nor a function speaks another protocol, so there is nothing to upgrade to";
                 self.problems.problem_with_help(&written.place, found, "leave out `upgrade`");
             }
+            if written.upgrade
+                && let Some(RequestIntegration::HttpProxy(proxy)) = &integration
+                && proxy.backend.speaks_http_2()
+            {
+                let found = "connections are upgraded over HTTP/1.1, and this pool speaks HTTP/2";
+                self.problems.problem_with_help(&written.place, found, "name a pool without `http2` for this route");
+            }
             let (request_parameters, response_parameters) = self.mappings(&scope, &names, &written.integration);
             let Some(integration) = integration else { continue };
             let key = entry.name.clone();

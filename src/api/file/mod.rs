@@ -12,7 +12,7 @@ mod stage;
 mod tls;
 
 pub use acme::{Acme, Challenge, DirectoryUrl, DomainName, hmac_key};
-pub use backend::{Backend, BackendName};
+pub use backend::{Backend, BackendName, Tls as BackendTls};
 pub use credential::Credential;
 pub use gateway::{Gateway, ListenAddress, Url};
 pub use routing::{

@@ -14,10 +14,11 @@ mod connector;
 mod kept;
 pub mod pool;
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ use bytes::Bytes;
 use http::header::HOST;
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, response};
+use hyper::body::Body as _;
 
 use crate::model::body::{Body, BodyError, Progress, Unread};
 use crate::model::clock::Tick;
@@ -33,7 +35,8 @@ use answer::Answering;
 pub use checks::{Check, check_forever};
 use connection::{Connection, Unsent};
 pub use connector::{Stream, Tls};
-use kept::Kept;
+pub use kept::Kept;
+use parking_lot::Mutex;
 use pool::{Address, Change, Failure, Permit, Picked, Pool, Rules, Server, Tried};
 
 /// What integrations call: a pool of servers, or the one server that a URL names.
@@ -43,6 +46,28 @@ pub struct Backend {
     pool: Pool<Kept>,
     way: Way,
     check: Option<Check>,
+}
+
+/// Every server in use, over all reloads.
+#[derive(Default)]
+pub struct Servers(Mutex<HashMap<Spoken, Weak<Server<Kept>>>>);
+
+/// A server, and in which way it is spoken to.
+type Spoken = (Address, String);
+
+impl Servers {
+    /// The server at this address; the same one again for whoever speaks to it in the same way.
+    pub fn get(&self, address: Address, way: &str) -> Arc<Server<Kept>> {
+        let mut all = self.0.lock();
+        all.retain(|_, server| server.strong_count() > 0);
+        let key = (address, way.to_owned());
+        if let Some(known) = all.get(&key).and_then(Weak::upgrade) {
+            return known;
+        }
+        let server = Arc::new(Server::new(key.0.clone(), Kept::default()));
+        all.insert(key, Arc::downgrade(&server));
+        server
+    }
 }
 
 /// How every server of a backend is spoken to.
@@ -73,8 +98,9 @@ pub enum Keep {
 /// How long an answer's head is waited for: from the beginning, or from the last piece of a request's body.
 #[derive(Clone, Copy)]
 pub struct Patience<'a> {
-    pub timeout: Duration,
-    pub progress: Option<&'a Progress>,
+    timeout: Duration,
+    progress: Option<&'a Progress>,
+    began: Tick,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -114,13 +140,17 @@ struct Copy {
 }
 
 impl Backend {
-    pub fn new(name: String, servers: Vec<Address>, rules: Rules, way: Way, check: Option<Check>) -> Self {
-        let servers = servers.into_iter().map(|address| Arc::new(Server::new(address, Kept::default())));
-        Self { name, pool: Pool::new(servers.collect(), rules), way, check }
+    /// Servers that are in use already are so with what is known of them, and with their connections.
+    pub fn new(name: String, servers: Vec<Arc<Server<Kept>>>, rules: Rules, way: Way, check: Option<Check>) -> Self {
+        Self { name, pool: Pool::new(servers, rules), way, check }
+    }
+
+    pub fn speaks_http_2(&self) -> bool {
+        self.way.http2
     }
 
     /// The one server that a URL names, with the rules of those that have no table of their own.
-    pub fn single(authority: &Authority, tls: Option<Tls>) -> Self {
+    pub fn single(authority: &Authority, tls: Option<Tls>, known: &Servers) -> Self {
         let port = authority.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
         let host = authority.host().trim_matches(['[', ']']).to_owned();
         let rules = Rules {
@@ -135,7 +165,9 @@ impl Backend {
         };
         let way =
             Way { tls, http2: false, connect_timeout: limits::BACKEND_CONNECT, idle_timeout: limits::BACKEND_IDLE };
-        Self::new(authority.to_string(), vec![Address::Tcp { host, port }], rules, way, None)
+        let spoken = if way.tls.is_some() { "https" } else { "http" };
+        let server = known.get(Address::Tcp { host, port }, &format!("{spoken}://{authority}"));
+        Self::new(authority.to_string(), vec![server], rules, way, None)
     }
 
     /// Closes connections that nobody needed for a while.
@@ -149,7 +181,7 @@ impl Backend {
     /// the answer, all within `timeout`.
     pub async fn call(&self, request: Request<Body>, keep: Keep, timeout: Duration) -> Result<Answer, Error> {
         let exchange = async {
-            let (head, body) = self.exchange(request, Patience { timeout, progress: None }).await?.into_parts();
+            let (head, body) = self.exchange(request, Patience::new(timeout, None)).await?.into_parts();
             Ok(Answer { head, body: read(body, keep).await? })
         };
         tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(Error::Timeout(timeout)))
@@ -161,6 +193,9 @@ impl Backend {
     }
 
     async fn exchange(&self, mut request: Request<Body>, patience: Patience<'_>) -> Result<Response<Body>, Error> {
+        if self.pool.servers().len() > 1 && is_short(&request) {
+            request = patience.bound(gathered(request)).await?;
+        }
         let mut turn = Some(self.enter(patience).await?);
         let mut tried = Tried::new(is_repeatable(&request));
         let copy = (self.pool.servers().len() > 1 && is_repeatable(&request)).then(|| Copy::of(&request));
@@ -307,8 +342,11 @@ impl Backend {
                     Err(Unsent::Lost(error)) => Err(Error::Lost(error)),
                 }
             };
-            let (connection, answer) = patience.bound(exchange).await?;
-            self.note(picked.server(), picked.succeeded(Tick::now()));
+            let outcome = patience.bound(exchange).await;
+            let is_failure = outcome.as_ref().map_or(true, |(_, answer)| is_gateway_failure(answer.status()));
+            let now = Tick::now();
+            self.note(picked.server(), if is_failure { picked.failed(now) } else { picked.succeeded(now) });
+            let (connection, answer) = outcome?;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 let (head, _) = answer.into_parts();
                 return Ok((Response::from_parts(head, Body::default()), connection.release().await));
@@ -360,19 +398,29 @@ impl Copy {
     }
 }
 
-impl Patience<'_> {
+impl<'a> Patience<'a> {
+    /// Beginning now.
+    pub fn new(timeout: Duration, progress: Option<&'a Progress>) -> Self {
+        Self { timeout, progress, began: Tick::now() }
+    }
+
+    fn left(&self) -> Duration {
+        let waited = Tick::now().since(self.began);
+        let quiet = self.progress.and_then(Progress::quiet).map_or(waited, |quiet| quiet.min(waited));
+        self.timeout.saturating_sub(quiet)
+    }
+
     async fn bound<T>(&self, outcome: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let mut outcome = pin!(outcome);
-        let mut wait = self.timeout;
+        let mut left = self.left();
         loop {
-            if let Ok(outcome) = tokio::time::timeout(wait, outcome.as_mut()).await {
+            if let Ok(outcome) = tokio::time::timeout(left, outcome.as_mut()).await {
                 return outcome;
             }
-            let quiet = self.progress.and_then(Progress::quiet).unwrap_or(self.timeout);
-            if quiet >= self.timeout {
+            left = self.left();
+            if left.is_zero() {
                 return Err(Error::Timeout(self.timeout));
             }
-            wait = self.timeout - quiet;
         }
     }
 }
@@ -380,6 +428,23 @@ impl Patience<'_> {
 /// Doing it twice is as good as once, and it can be sent twice.
 fn is_repeatable(request: &Request<Body>) -> bool {
     request.method().is_idempotent() && matches!(request.body(), Body::Whole(_))
+}
+
+/// A body that comes soon enough as a whole, so that its request can be repeated.
+fn is_short(request: &Request<Body>) -> bool {
+    let length = request.body().size_hint().exact();
+    request.method().is_idempotent()
+        && matches!(request.body(), Body::Flowing(_))
+        && length.is_some_and(|length| length <= limits::REPEATED_BODY as u64)
+}
+
+async fn gathered(request: Request<Body>) -> Result<Request<Body>, Error> {
+    let (head, body) = request.into_parts();
+    match body.read(limits::REPEATED_BODY).await {
+        Ok(whole) => Ok(Request::from_parts(head, Body::Whole(whole))),
+        Err(Unread::TooLong(most)) => Err(Error::TooLong(most)),
+        Err(Unread::BrokeOff(error)) => Err(Error::BrokeOff(error)),
+    }
 }
 
 /// Said by a server that cannot serve, or by a proxy in front of one.

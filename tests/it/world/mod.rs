@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use livegate::api::files::Files;
 use livegate::api::{self, gateway::Gateway};
+use livegate::outbound::backends::Servers;
 use livegate::server::Server;
 use livegate::server::systemd::PassedSockets;
 use livegate::telemetry::metrics::Metrics;
@@ -154,7 +155,8 @@ impl World {
 
 fn load(file: &str, backend: &Backend, metrics: &Metrics) -> Gateway {
     let source = file.replace("BACKEND", &format!("http://{}", backend.address));
-    let (gateway, problems) = api::load(&source, &|_| None, false, &Files::new(Path::new(".")), metrics);
+    let (gateway, problems) =
+        api::load(&source, &|_| None, false, &Files::new(Path::new(".")), &Servers::default(), metrics);
     gateway.unwrap_or_else(|| panic!("{}", api::report::render("routes.toml", &source, &problems, false)))
 }
 

@@ -144,7 +144,7 @@ impl Forward {
     }
 
     fn patience<'p>(&self, progress: Option<&'p Progress>) -> Patience<'p> {
-        Patience { timeout: self.timeout, progress }
+        Patience::new(self.timeout, progress)
     }
 }
 
