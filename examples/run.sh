@@ -5,6 +5,8 @@ gateway=''
 backend=''
 scratch=$(mktemp -d)
 : >"$scratch/gateway.out"
+: >"$scratch/backend.out"
+page=''
 
 trap finish EXIT
 trap 'exit 130' INT
@@ -25,14 +27,12 @@ start_gateway() {
   fi
   gateway=$!
   # It names its listeners on stdout once they accept; the admin listener's line begins otherwise.
-  local address=''
-  while [ -z "$address" ]; do
+  while [ -z "$page" ]; do
     alive "$gateway" || { echo "the gateway did not start" >&2; exit 1; }
-    address=$(sed -n 's|^listening on http\(s\{0,1\}://.*\)$|ws\1|p' "$scratch/gateway.out" | head -n 1)
-    [ -n "$address" ] || pause 0.2
+    page=$(sed -n 's|^listening on \(https\{0,1\}://.*\)$|\1|p' "$scratch/gateway.out" | head -n 1)
+    [ -n "$page" ] || pause 0.2
   done
   cat "$scratch/gateway.out"
-  export WEBSOCKET_URL="${WEBSOCKET_URL:-${address%/}/prod}"
 }
 
 # The credential of routes.toml, in the variables every AWS SDK reads. Set outright, and profiles taken away: real keys
@@ -40,8 +40,15 @@ start_gateway() {
 start_backend() {
   unset AWS_PROFILE AWS_DEFAULT_PROFILE AWS_SESSION_TOKEN
   export AWS_ACCESS_KEY_ID=AKIDLOCAL AWS_SECRET_ACCESS_KEY=only-for-this-machine AWS_REGION=us-east-1
-  "$@" &
+  "$@" >"$scratch/backend.out" &
   backend=$!
+  # The page comes from the backend, through the gateway: worth opening once both are there.
+  until grep -q '^chat backend on' "$scratch/backend.out"; do
+    alive "$backend" || { echo "the backend did not start" >&2; exit 1; }
+    pause 0.2
+  done
+  cat "$scratch/backend.out"
+  echo "chat page on ${page%/}/"
 }
 
 wait_for_the_end() {

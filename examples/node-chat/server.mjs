@@ -13,7 +13,7 @@ import {
 } from "@aws-sdk/client-apigatewaymanagementapi";
 
 const PORT = Number(process.env.PORT ?? 3000);
-const WEBSOCKET_URL = process.env.WEBSOCKET_URL ?? "ws://127.0.0.1:8080/prod";
+const WEBSOCKET_URL = "prod"; // as seen from the page: the gateway has both on the same host and port
 const PAGE = new URL("../chat/page/", import.meta.url);
 const FILES = {
   "/": ["index.html", "text/html; charset=utf-8"],
@@ -21,7 +21,7 @@ const FILES = {
   "/chat.js": ["chat.js", "text/javascript; charset=utf-8"],
 };
 const CONTENT_SECURITY_POLICY =
-  "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self' ws: wss:; " +
+  "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; " +
   "base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 // Strangers fill all of this, so all of it has a bound.
@@ -30,6 +30,7 @@ const MAX_ROOMS = 200;
 const MAX_MEMBERS = 100;
 const MAX_NAME = 32;
 const MAX_TEXT = 1000;
+const LISTED_ROOMS = 50;
 const RECENT_MESSAGES = 50;
 const RECENT_BYTES = 96 * 1024; // a push may have 128 KiB, and all recent messages travel in one
 const OUTBOX_FRAMES = 256;
@@ -141,6 +142,14 @@ function leave(id) {
   remove(id);
 }
 
+/** Where somebody is, the fullest room first: what the page offers to who looks for one. */
+function listRooms() {
+  const all = [...rooms].map(([room, { members }]) => ({ room, members: members.length }));
+  const used = all.filter(({ members }) => members);
+  used.sort((one, other) => other.members - one.members || (one.room < other.room ? -1 : 1));
+  return { rooms: used.slice(0, LISTED_ROOMS) };
+}
+
 function makeSpace(id, roomName) {
   const room = rooms.get(roomName);
   if (room) {
@@ -197,6 +206,7 @@ async function answer(request, response) {
   if (path === "/config.json") {
     return respond(response, 200, "application/json", JSON.stringify({ websocket_url: WEBSOCKET_URL }));
   }
+  if (path === "/rooms") return respond(response, 200, "application/json", JSON.stringify(listRooms()));
   if (!Object.hasOwn(FILES, path)) throw new Refused(404, `there is no page ${path} here; try /`);
   const [name, contentType] = FILES[path];
   respond(response, 200, contentType, await readFile(new URL(name, PAGE)));
@@ -261,6 +271,8 @@ const server = createServer((request, response) => {
 server.keepAliveTimeout = 120_000;
 
 // Loopback only: whoever reaches this port is believed to be the gateway.
-server.listen(PORT, "127.0.0.1", () => console.log(`chat page on http://127.0.0.1:${server.address().port}/`));
+server.listen(PORT, "127.0.0.1", () => {
+  console.log(`chat backend on 127.0.0.1:${server.address().port}; its page is reached through the gateway`);
+});
 
 for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => process.exit(0));

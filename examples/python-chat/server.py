@@ -22,7 +22,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 PORT = int(os.environ.get("PORT", "3000"))
-WEBSOCKET_URL = os.environ.get("WEBSOCKET_URL", "ws://127.0.0.1:8080/prod")
+WEBSOCKET_URL = "prod"  # as seen from the page: the gateway has both on the same host and port
 PAGE = Path(__file__).resolve().parent.parent / "chat" / "page"
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
@@ -30,7 +30,7 @@ FILES = {
     "/chat.js": ("chat.js", "text/javascript; charset=utf-8"),
 }
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self' ws: wss:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
@@ -40,6 +40,7 @@ MAX_ROOMS = 200
 MAX_MEMBERS = 100
 MAX_NAME = 32
 MAX_TEXT = 1000
+LISTED_ROOMS = 50
 RECENT_MESSAGES = 50
 RECENT_BYTES = 96 * 1024  # a push may have 128 KiB, and all recent messages travel in one
 OUTBOX_FRAMES = 256
@@ -170,6 +171,14 @@ def leave(connection_id):
         remove(connection_id)
 
 
+def list_rooms():
+    """Where somebody is, the fullest room first: what the page offers to who looks for one."""
+    with lock:
+        used = [(name, len(room.members)) for name, room in rooms.items() if room.members]
+    used.sort(key=lambda one: (-one[1], one[0]))
+    return {"rooms": [{"room": name, "members": members} for name, members in used[:LISTED_ROOMS]]}
+
+
 def make_space(connection_id, room_name):
     room = rooms.get(room_name)
     if room is not None:
@@ -227,6 +236,8 @@ class Handler(BaseHTTPRequestHandler):
             self.respond(200, content_type, (PAGE / name).read_bytes())
         elif path == "/config.json":
             self.respond(200, "application/json", encode({"websocket_url": WEBSOCKET_URL}))
+        elif path == "/rooms":
+            self.respond(200, "application/json", encode(list_rooms()))
         else:
             self.refuse(404, f"there is no page {path} here; try /")
 
@@ -304,7 +315,7 @@ def main():
     signal.signal(signal.SIGINT, stop)
     # Loopback only: whoever reaches this port is believed to be the gateway.
     with Server(("127.0.0.1", PORT), Handler) as server:
-        print(f"chat page on http://127.0.0.1:{server.server_port}/", flush=True)
+        print(f"chat backend on 127.0.0.1:{server.server_port}; its page is reached through the gateway", flush=True)
         try:
             server.serve_forever()
         finally:

@@ -1,7 +1,7 @@
 //! `livegate demo`: the gateway, an example chat backend and its page, in one process on loopback.
 //!
 //! The file served is the repository's own routes.toml, built in; the backend is `examples/chat`, which
-//! knows nothing of the gateway but its HTTP requests.
+//! knows nothing of the gateway but its HTTP requests. The page comes through the gateway, as its socket does.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -31,8 +31,7 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Ok(backend) => backend,
         Err(_) => tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
     };
-    let backend_address = backend.local_addr()?;
-    let routes = routes(free_port(GATEWAY_PORT), free_port(ADMIN_PORT), backend_address.port());
+    let routes = routes(free_port(GATEWAY_PORT), free_port(ADMIN_PORT), backend.local_addr()?.port());
     let metrics = Metrics::default();
     let (gateway, problems) =
         api::load(&routes, &|_| None, false, &Files::new(Path::new(".")), &Servers::default(), &metrics);
@@ -43,8 +42,8 @@ pub async fn run() -> anyhow::Result<ExitCode> {
     let server = Server::start(gateway, PassedSockets::default(), metrics).await?;
     let address =
         server.client_listeners().first().and_then(|at| at.address.tcp()).context("the demo has a listener")?;
-    let chat = tokio::spawn(chat::serve(backend, format!("ws://{address}/prod")));
-    println!("Livegate's demo is running. Open this in two browser tabs:\n\n  http://{backend_address}/\n");
+    let chat = tokio::spawn(chat::serve(backend));
+    println!("Livegate's demo is running. Open this in two browser tabs:\n\n  http://{address}/\n");
     tokio::select! {
         ended = chat => ended?.context("the chat backend ended")?,
         () = serve::stopped(&mut signals.terminate, &mut signals.interrupt) => {}

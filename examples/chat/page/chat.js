@@ -26,7 +26,7 @@ async function connect() {
   timer = null;
   show("connecting", "connecting…");
   try {
-    websocketUrl ??= (await (await fetch("config.json")).json()).websocket_url;
+    websocketUrl ??= await findSocket();
   } catch {
     return retry();
   }
@@ -46,6 +46,20 @@ async function connect() {
     lose();
     retry();
   };
+}
+
+// On the page's own host and port, whatever those are. Not every browser takes an http:// URL for a socket yet.
+async function findSocket() {
+  const { websocket_url } = await get("config.json");
+  const url = new URL(websocket_url, location);
+  url.protocol = url.protocol.replace("http", "ws");
+  return url.href;
+}
+
+async function get(path) {
+  const answer = await fetch(path);
+  if (!answer.ok) throw new Error(`${path}: ${answer.status}`); // the gateway is there, the backend is not
+  return answer.json();
 }
 
 function lose() {
@@ -137,6 +151,23 @@ $("compose").onsubmit = (event) => {
   }
   $("text").value = "";
 };
+
+// Where others are, with how many. It is offered and no more: without an answer, one types.
+$("room").onfocus = async () => {
+  try {
+    const { rooms } = await get("rooms");
+    $("rooms").replaceChildren(...rooms.map(suggestion));
+  } catch {
+    $("rooms").replaceChildren();
+  }
+};
+
+function suggestion({ room, members }) {
+  // Some browsers show the text alone, so the name is in it too.
+  const option = element("option", "", `${room} · ${members} ${members === 1 ? "member" : "members"}`);
+  option.value = room;
+  return option;
+}
 
 // --- what we are told -------------------------------------------------------------------------------------
 

@@ -1,5 +1,5 @@
 //! A small chat backend behind an API gateway: it serves the page, answers the routes of `routes.toml`
-//! and pushes to browsers by posting to the callback URLs the gateway hands it.
+//! and pushes to browsers by posting to the callback URLs the gateway hands it. Browsers never come here themselves.
 //!
 //! Nothing here knows how the gateway is made. A caller is two headers, `X-Livegate-Connection-Id` and
 //! `X-Livegate-Callback-Url`; the socket itself lives in the gateway, so this process may be restarted freely.
@@ -24,14 +24,17 @@ type Answer = Response<Full<Bytes>>;
 /// What the gateway lets through, so that only strangers meet this bound: their connection ends with it.
 const MAX_BODY_BYTES: usize = 128 * 1024;
 
-/// Everything comes from this server and only its own script runs, so that a slip in the page cannot become an XSS.
+/// Everything comes from one origin, the socket too, and only its own script runs, so that a slip in the page cannot
+/// become an XSS.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; \
-     connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+     connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// Where the page finds its socket: the stage `prod`, seen from the page. Whatever host, port and scheme brought the
+/// page through the gateway will bring the socket as well.
+const WEBSOCKET_URL: &str = "prod";
 
 /// Serves the chat until the future is dropped, which also ends its connections and pushes.
-/// `websocket_url` is where the page finds the gateway, for instance `ws://127.0.0.1:8080/prod`.
-pub async fn serve(listener: TcpListener, websocket_url: String) -> io::Result<()> {
-    let config = Bytes::from(json!({ "websocket_url": websocket_url }).to_string());
+pub async fn serve(listener: TcpListener) -> io::Result<()> {
     let rooms = Rooms::new();
     let mut connections = JoinSet::new();
     loop {
@@ -48,9 +51,9 @@ pub async fn serve(listener: TcpListener, websocket_url: String) -> io::Result<(
         };
         // Best effort: without it a small answer may wait for the peer's delayed acknowledgement.
         let _ = stream.set_nodelay(true);
-        let (rooms, config) = (rooms.clone(), config.clone());
+        let rooms = rooms.clone();
         connections.spawn(async move {
-            let service = service_fn(move |request| answer(rooms.clone(), config.clone(), request));
+            let service = service_fn(move |request| answer(rooms.clone(), request));
             // No read timeout: the gateway keeps its connections open between two messages. What goes wrong on a
             // connection is the peer's to notice, so the error is dropped.
             let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
@@ -58,10 +61,10 @@ pub async fn serve(listener: TcpListener, websocket_url: String) -> io::Result<(
     }
 }
 
-async fn answer(rooms: Arc<Rooms>, config: Bytes, request: Request<Incoming>) -> Result<Answer, Infallible> {
+async fn answer(rooms: Arc<Rooms>, request: Request<Incoming>) -> Result<Answer, Infallible> {
     let path = request.uri().path().to_owned();
     Ok(match (request.method(), path.as_str()) {
-        (&Method::GET | &Method::HEAD, _) => page(&path, config),
+        (&Method::GET | &Method::HEAD, _) => page(&rooms, &path),
         (&Method::POST, "/connect" | "/disconnect" | "/join" | "/message") => {
             call(&rooms, &path, request).await.unwrap_or_else(refuse)
         }
@@ -69,12 +72,13 @@ async fn answer(rooms: Arc<Rooms>, config: Bytes, request: Request<Incoming>) ->
     })
 }
 
-fn page(path: &str, config: Bytes) -> Answer {
+fn page(rooms: &Rooms, path: &str) -> Answer {
     let (content_type, body) = match path {
         "/" => ("text/html; charset=utf-8", Bytes::from_static(include_bytes!("../page/index.html"))),
         "/chat.css" => ("text/css; charset=utf-8", Bytes::from_static(include_bytes!("../page/chat.css"))),
         "/chat.js" => ("text/javascript; charset=utf-8", Bytes::from_static(include_bytes!("../page/chat.js"))),
-        "/config.json" => ("application/json", config),
+        "/config.json" => ("application/json", json!({ "websocket_url": WEBSOCKET_URL }).to_string().into()),
+        "/rooms" => ("application/json", rooms.list().to_string().into()),
         _ => return refuse(Refused::new(404, format!("there is no page {path} here; try /"))),
     };
     let mut answer = respond(StatusCode::OK, content_type, body);

@@ -4,8 +4,7 @@ use std::{env, process::ExitCode};
 
 use tokio::net::TcpListener;
 
-const USAGE: &str = "usage: chat [--port PORT]   (or PORT in the environment; 3000 by default)
-WEBSOCKET_URL says where the page finds the gateway; ws://127.0.0.1:8080/prod by default";
+const USAGE: &str = "usage: chat [--port PORT]   (or PORT in the environment; 3000 by default)";
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -20,12 +19,12 @@ async fn main() -> ExitCode {
 
 async fn run() -> Result<(), String> {
     let port = port()?;
-    let websocket_url = env::var("WEBSOCKET_URL").unwrap_or_else(|_| "ws://127.0.0.1:8080/prod".into());
     // Loopback only: whoever reaches this port is believed to be the gateway.
     let listener = TcpListener::bind(("127.0.0.1", port)).await;
     let listener = listener.map_err(|error| format!("cannot listen on port {port}: {error}; try --port"))?;
-    println!("chat page on http://{}/", listener.local_addr().map_err(|error| error.to_string())?);
-    chat::serve(listener, websocket_url).await.map_err(|error| error.to_string())
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    println!("chat backend on {address}; its page is reached through the gateway");
+    chat::serve(listener).await.map_err(|error| error.to_string())
 }
 
 fn port() -> Result<u16, String> {

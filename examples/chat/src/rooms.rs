@@ -3,6 +3,7 @@
 //! Everything here has a bound, since strangers fill it: rooms, members, the length of texts, remembered messages.
 
 use std::{
+    cmp::Reverse,
     collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Instant, SystemTime, UNIX_EPOCH},
@@ -18,6 +19,7 @@ const MAX_ROOMS: usize = 200;
 const MAX_MEMBERS: usize = 100;
 const MAX_NAME_CHARS: usize = 32;
 const MAX_TEXT_CHARS: usize = 1000;
+const LISTED_ROOMS: usize = 50;
 const RECENT_MESSAGES: usize = 50;
 /// A push may have 128 KiB, and all recent messages travel in one.
 const RECENT_BYTES: usize = 96 * 1024;
@@ -102,6 +104,17 @@ impl Rooms {
     /// Forgets a connection; one that is not here is fine.
     pub fn leave(&self, id: &str) {
         self.lock().remove(id);
+    }
+
+    /// Where somebody is, the fullest room first: what the page offers to who looks for one.
+    pub fn list(&self) -> Value {
+        let state = self.lock();
+        let used = state.rooms.iter().filter(|(_, room)| !room.members.is_empty());
+        let mut used: Vec<_> = used.map(|(name, room)| (Reverse(room.members.len()), name)).collect();
+        used.sort_unstable();
+        used.truncate(LISTED_ROOMS);
+        let rooms = used.into_iter().map(|(Reverse(members), room)| json!({ "room": room, "members": members }));
+        json!({ "rooms": rooms.collect::<Value>() })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
