@@ -55,6 +55,9 @@ pub struct Engine {
     pub exchanges: TaskTracker,
     /// Kept-alive HTTP connections shall end.
     pub closing: CancellationToken,
+    /// Operators' connections, and when they shall end: after everything else.
+    pub lookers_on: TaskTracker,
+    pub closed: CancellationToken,
     /// The drain's time is over: `$disconnect`s still undelivered are lost.
     pub deadline: CancellationToken,
     disconnects: Disconnects,
@@ -96,6 +99,8 @@ impl Engine {
             carried: CancellationToken::new(),
             exchanges: TaskTracker::new(),
             closing: CancellationToken::new(),
+            lookers_on: TaskTracker::new(),
+            closed: CancellationToken::new(),
             deadline: CancellationToken::new(),
             disconnects: Disconnects { waiting: Arc::new(Semaphore::new(limits::DISCONNECTS)) },
             callback: ArcSwap::default(),

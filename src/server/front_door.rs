@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONNECTION, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, COOKIE, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::acme::Challenges;
 use crate::api::directory::{Host, Place};
@@ -125,6 +126,14 @@ impl FrontDoor {
         &self.engine
     }
 
+    /// Where the connection is counted for as long as it lives.
+    pub fn connections(&self) -> &TaskTracker {
+        match self.audience {
+            Audience::Clients => &self.engine.exchanges,
+            Audience::Operators => &self.engine.lookers_on,
+        }
+    }
+
     pub fn is_for_clients(&self) -> bool {
         self.audience == Audience::Clients
     }
@@ -137,7 +146,11 @@ impl FrontDoor {
 
     /// Ends when kept-alive connections shall close.
     pub fn closing(&self) -> &CancellationToken {
-        &self.engine.closing
+        match self.audience {
+            Audience::Clients => &self.engine.closing,
+            // They look on until the end.
+            Audience::Operators => &self.engine.closed,
+        }
     }
 
     pub fn accept_failed(&self, error: &io::Error) {
@@ -148,6 +161,7 @@ impl FrontDoor {
 
 /// The client behind trusted proxies, and the request's headers with this hop written into them.
 fn believed(gateway: &Gateway, request: &mut Request<Incoming>, known: &Known, peer: &Peer) -> Peer {
+    join_cookies(request);
     let trusted = &gateway.settings.trusted_proxies;
     if !forwarded::is_trusted(peer.remote, trusted) {
         known.stamp.put(request.headers_mut());
@@ -158,6 +172,17 @@ fn believed(gateway: &Gateway, request: &mut Request<Incoming>, known: &Known, p
     forwarded::extend(request.headers_mut(), &hop, trusted);
     let local = SocketAddr::new(peer.local.ip(), origin.port);
     Peer { remote: origin.address, local, scheme: origin.scheme, ..peer.clone() }
+}
+
+/// RFC 9113 section 8.2.3: HTTP/2 may split cookies over lines, and nothing else may see them so.
+fn join_cookies(request: &mut Request<Incoming>) {
+    if request.version() != Version::HTTP_2 || request.headers().get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<_> = request.headers().get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])) {
+        request.headers_mut().insert(COOKIE, whole);
+    }
 }
 
 /// What was found out about the host of a connection's last request: as a rule the next one names the same.

@@ -141,7 +141,7 @@ async fn accept_tcp(listener: TcpListener, tls: Arc<ArcSwapOption<Acceptor>>, do
         match listener.accept().await {
             Ok((socket, remote)) => {
                 let (tls, door) = (tls.load_full(), door.clone());
-                door.engine().exchanges.clone().spawn(serve_tcp(socket, remote, tls, door));
+                door.connections().clone().spawn(serve_tcp(socket, remote, tls, door));
             }
             Err(error) => failed(&error, &door).await,
         }
@@ -152,7 +152,7 @@ async fn accept_unix(listener: UnixListener, door: Arc<FrontDoor>) {
     loop {
         match listener.accept().await {
             Ok((socket, _)) => {
-                door.engine().exchanges.clone().spawn(serve_unix(socket, door.clone()));
+                door.connections().clone().spawn(serve_unix(socket, door.clone()));
             }
             Err(error) => failed(&error, &door).await,
         }

@@ -65,7 +65,8 @@ impl Pace {
 
     pub fn begin_serving(&self) {
         self.in_flight.fetch_add(1, Relaxed);
-        self.set(SERVING);
+        // Since when does not matter: what is served has deadlines of its own.
+        self.word.store(SERVING, Relaxed);
     }
 
     /// An answer is over, as far as the gateway is concerned.

@@ -43,8 +43,7 @@ impl Kept {
         self.idle.lock().clear();
     }
 
-    pub fn borrow(&self, idle_timeout: Duration) -> Option<Connection> {
-        let now = Tick::now();
+    pub fn borrow(&self, now: Tick, idle_timeout: Duration) -> Option<Connection> {
         let mut idle = self.idle.lock();
         let (since, connection) = idle.pop()?;
         if now.since(since) < idle_timeout {

@@ -17,7 +17,7 @@ pub mod pool;
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -194,14 +194,14 @@ impl Backend {
 
     async fn exchange(&self, mut request: Request<Body>, patience: Patience<'_>) -> Result<Response<Body>, Error> {
         if self.pool.servers().len() > 1 && is_short(&request) {
-            request = patience.bound(gathered(request)).await?;
+            request = patience.bound(Box::pin(gathered(request)).as_mut()).await?;
         }
         let mut turn = Some(self.enter(patience).await?);
         let mut tried = Tried::new(is_repeatable(&request));
         let copy = (self.pool.servers().len() > 1 && is_repeatable(&request)).then(|| Copy::of(&request));
         loop {
             let Some(picked) = self.pool.pick(Tick::now(), &mut tried) else { return Err(gone(None)) };
-            let attempt = patience.bound(self.attempt(&picked, request)).await;
+            let attempt = patience.bound(pin!(self.attempt(&picked, request))).await;
             let (error, failure, unsent) = match attempt {
                 Ok(Attempt::Answered(connection, answer)) => {
                     let is_failure = is_gateway_failure(answer.status());
@@ -246,7 +246,7 @@ impl Backend {
         if let Poll::Ready(entered) = poll_fn(|cx| Poll::Ready(entering.as_mut().poll(cx))).await {
             return Ok(entered?);
         }
-        patience.bound(async { Ok(entering.await?) }).await
+        patience.bound(pin!(async { Ok(entering.await?) })).await
     }
 
     /// One try on one server.
@@ -256,7 +256,8 @@ impl Backend {
         }
         let kept = &picked.server().kept;
         let mut request = request;
-        while let Some(mut connection) = kept.borrow(self.way.idle_timeout) {
+        let now = Tick::now();
+        while let Some(mut connection) = kept.borrow(now, self.way.idle_timeout) {
             match connection.send(request).await {
                 Ok(answer) => return Ok(Attempt::Answered(Some(connection), answer)),
                 // The server had closed it while it was idle.
@@ -323,7 +324,7 @@ impl Backend {
         let mut last = None;
         loop {
             let Some(picked) = self.pool.pick(Tick::now(), &mut tried) else { return Err(gone(last)) };
-            let stream = match patience.bound(async { Ok(self.connect(&picked).await) }).await? {
+            let stream = match patience.bound(pin!(async { Ok(self.connect(&picked).await) })).await? {
                 Ok(stream) => stream,
                 Err(error) => {
                     self.note(picked.server(), picked.failed(Tick::now()));
@@ -342,7 +343,7 @@ impl Backend {
                     Err(Unsent::Lost(error)) => Err(Error::Lost(error)),
                 }
             };
-            let outcome = patience.bound(exchange).await;
+            let outcome = patience.bound(pin!(exchange)).await;
             let is_failure = outcome.as_ref().map_or(true, |(_, answer)| is_gateway_failure(answer.status()));
             let now = Tick::now();
             self.note(picked.server(), if is_failure { picked.failed(now) } else { picked.succeeded(now) });
@@ -410,8 +411,8 @@ impl<'a> Patience<'a> {
         self.timeout.saturating_sub(quiet)
     }
 
-    async fn bound<T>(&self, outcome: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-        let mut outcome = pin!(outcome);
+    /// Takes its future pinned: handed over by value, it would take its place twice.
+    async fn bound<T>(&self, mut outcome: Pin<&mut impl Future<Output = Result<T, Error>>>) -> Result<T, Error> {
         let mut left = self.left();
         loop {
             if let Ok(outcome) = tokio::time::timeout(left, outcome.as_mut()).await {
