@@ -1,6 +1,6 @@
 //! A stage of an HTTP API, ready to serve: its routes by method and path, and what is done to all of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -21,8 +21,8 @@ pub struct HttpStage {
     pub cors: Option<Arc<Cors>>,
     pub limits: HttpLimits,
     pub metrics: Arc<StageMetrics>,
-    /// A reload removed the stage: what it still carries ends.
-    pub retired: CancellationToken,
+    /// The same over all reloads that keep the stage.
+    retired: OnceLock<CancellationToken>,
 }
 
 /// Sizes and times of a stage's requests. "none" in the file is `None`, or the largest number.
@@ -47,6 +47,34 @@ pub struct HttpRoute {
     pub response_parameters: ResponseParameters,
     /// Carries upgraded connections to a backend that speaks their protocol itself.
     pub upgrade: bool,
+}
+
+/// What a stage is made of; everything in it has been checked.
+pub struct Parts {
+    pub key: StageKey,
+    pub routes: Paths<HttpRoute>,
+    pub variables: StageVariables,
+    pub cors: Option<Arc<Cors>>,
+    pub limits: HttpLimits,
+    pub metrics: Arc<StageMetrics>,
+}
+
+impl HttpStage {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { key, routes, variables, cors, limits, metrics } = parts;
+        Self { key, routes, variables, cors, limits, metrics, retired: OnceLock::new() }
+    }
+
+    /// Ends when a reload has removed the stage: what it still carries ends then.
+    pub fn retired(&self) -> &CancellationToken {
+        self.retired.get_or_init(CancellationToken::new)
+    }
+
+    /// The stage as a reload made it carries on what this one carried.
+    pub fn succeed(&self, before: &HttpStage) {
+        // A stage that is served for the first time has not been asked yet.
+        let _ = self.retired.set(before.retired().clone());
+    }
 }
 
 impl HttpRoute {

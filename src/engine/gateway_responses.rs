@@ -42,6 +42,7 @@ pub fn handshake(refusal: &Refusal) -> HttpResponse {
         Kind::NotFound => "NotFoundException",
         Kind::BadRequest | Kind::BadRequestBody => "BadRequestException",
         Kind::RequestTooLarge => "PayloadTooLargeException",
+        Kind::TooSlow => "RequestTimeoutException",
         Kind::Busy => "ServiceUnavailableException",
         Kind::IntegrationUnreachable | Kind::IntegrationFailure | Kind::IntegrationTimeout | Kind::Internal => {
             "InternalServerErrorException"
@@ -60,7 +61,7 @@ pub fn request(refusal: &Refusal) -> Reply<Body> {
         Kind::IntegrationUnreachable | Kind::IntegrationTimeout | Kind::Busy => (503, "Service Unavailable"),
         Kind::IntegrationFailure | Kind::Internal => (500, "Internal Server Error"),
         Kind::BadRequestBody => (400, "Bad Request"),
-        Kind::Forbidden | Kind::NotFound | Kind::BadRequest | Kind::RequestTooLarge => {
+        Kind::Forbidden | Kind::NotFound | Kind::BadRequest | Kind::RequestTooLarge | Kind::TooSlow => {
             (refusal.kind.status(), refusal.kind.message())
         }
     };

@@ -63,7 +63,12 @@ pub fn refused(metrics: &StageMetrics, subject: Subject<'_>, refusal: &Refusal) 
         Kind::IntegrationTimeout => metrics.execution_errors.timeout.increment(1),
         Kind::IntegrationFailure => metrics.execution_errors.bad_answer.increment(1),
         Kind::Internal => metrics.execution_errors.internal.increment(1),
-        Kind::Forbidden | Kind::NotFound | Kind::BadRequest | Kind::BadRequestBody | Kind::RequestTooLarge => {
+        Kind::Forbidden
+        | Kind::NotFound
+        | Kind::BadRequest
+        | Kind::BadRequestBody
+        | Kind::RequestTooLarge
+        | Kind::TooSlow => {
             metrics.client_errors.increment(1);
         }
     }

@@ -1,5 +1,6 @@
 //! HTTP requests: the list of steps, and the answer whatever became of them.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use http::header::{CONTENT_LENGTH, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::{Engine, gateway_responses, record};
-use crate::api::http_stage::{HttpRoute, HttpStage};
+use crate::api::http_stage::{HttpLimits, HttpRoute, HttpStage};
 use crate::expressions::scope::Scope;
 use crate::model::body::{Body, Progress, Unread};
 use crate::model::call::{Call, Event, Reply, Subject};
@@ -17,7 +18,7 @@ use crate::model::id::Id;
 use crate::model::limits;
 use crate::model::refusal::{Kind, Refusal};
 use crate::model::request::HttpRequest;
-use crate::outbound::backends::Stream;
+use crate::outbound::backends::Switched;
 use crate::steps::cors;
 use crate::steps::integrations::RequestIntegration;
 use crate::steps::integrations::http_proxy::forward;
@@ -92,7 +93,7 @@ impl Engine {
     async fn answer(&self, stage: &HttpStage, route: &HttpRoute, request_id: Id, asked: Asked) -> Reply<Body> {
         let Asked { mut request, mut body, progress } = asked;
         let read = match route.needs_body() {
-            true => Box::pin(read(&mut request, &mut body, stage.limits.max_body)).await,
+            true => Box::pin(read(&mut request, &mut body, &progress, &stage.limits)).await,
             false => Ok(()),
         };
         let headers = headers_to_send(route, &mut request);
@@ -154,7 +155,7 @@ impl Engine {
         route: &HttpRoute,
         mut request: Box<HttpRequest>,
         protocol: HeaderValue,
-    ) -> (Reply<Body>, Option<(Stream, Bytes)>) {
+    ) -> (Reply<Body>, Option<Switched>) {
         let began = Instant::now();
         let request_id = Id::random();
         let headers = headers_to_send(route, &mut request);
@@ -185,9 +186,25 @@ impl Engine {
 }
 
 /// Has the whole body where mappings and events look for it; it goes on to the backend all the same.
-async fn read(request: &mut HttpRequest, body: &mut Body, max_body: usize) -> Result<(), Refusal> {
-    let most = max_body.min(limits::WHOLE_BODY);
-    match std::mem::take(body).read(most).await {
+async fn read(
+    request: &mut HttpRequest,
+    body: &mut Body,
+    progress: &Progress,
+    limits: &HttpLimits,
+) -> Result<(), Refusal> {
+    let mut reading = pin!(std::mem::take(body).read(limits.max_body.min(limits::WHOLE_BODY)));
+    let mut left = limits.handshake_timeout;
+    let read = loop {
+        if let Ok(read) = tokio::time::timeout(left, reading.as_mut()).await {
+            break read;
+        }
+        let quiet = progress.quiet().unwrap_or(limits.handshake_timeout);
+        left = limits.handshake_timeout.saturating_sub(quiet);
+        if left.is_zero() {
+            return Err(Kind::TooSlow.because("the request's body stopped coming"));
+        }
+    };
+    match read {
         Ok(whole) => {
             *body = Body::Whole(whole.clone());
             request.body = whole;

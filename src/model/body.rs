@@ -44,6 +44,7 @@ pub struct Progress {
     last: AtomicU64,
     too_long: AtomicBool,
     broken: AtomicBool,
+    waiting: AtomicBool,
 }
 
 impl Progress {
@@ -57,6 +58,21 @@ impl Progress {
 
     pub fn is_too_long(&self) -> bool {
         self.too_long.load(Relaxed)
+    }
+
+    /// Whether the next piece is asked for and has not come.
+    pub fn note_waiting(&self, is_waiting: bool) {
+        self.waiting.store(is_waiting, Relaxed);
+    }
+
+    /// The next piece is the client's to send.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.load(Relaxed)
+    }
+
+    /// Whatever went wrong, the body's sender has its part in it.
+    pub fn is_to_blame(&self) -> bool {
+        self.is_too_long() || self.is_broken() || self.is_waiting()
     }
 
     /// The client broke it off, or sent what is no body.

@@ -81,3 +81,6 @@ pub const WHOLE_BODY: usize = 10 * 1024 * 1024;
 /// A request body that is held until its request has been answered, so that the request can be repeated on another
 /// server of a pool.
 pub const REPEATED_BODY: usize = 64 * 1024;
+
+/// How often an HTTP/2 connection to a backend is pinged, and how long the answer may take.
+pub const BACKEND_PING: Duration = Duration::from_secs(10);

@@ -56,6 +56,8 @@ refusals! {
     BadRequest "BAD_REQUEST" Client 400 "Bad Request";
     /// The request's body is longer than the stage takes.
     RequestTooLarge "REQUEST_TOO_LARGE" Client 413 "Request Entity Too Large";
+    /// The request's body did not come in time.
+    TooSlow "REQUEST_TIMEOUT" Client 408 "Request Timeout";
     /// Everybody who could answer is busy, and so is the queue for them.
     Busy "INTEGRATION_BUSY" Backend 503 "Internal server error";
     /// A mapped parameter cannot be made of this message.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::{HeaderValue, Request, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
@@ -84,6 +84,7 @@ impl Exchange {
     async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
         let length_seen = self.pace.take_length_seen();
         self.pace.begin_serving();
+        self.pace.note_body(!request.body().is_end_stream());
         let guard = Serving(&self.pace);
         let is_http_1 = request.version() != Version::HTTP_2;
         // Who sends both says two things about where the body ends, and whoever stands in front of us may have
@@ -113,7 +114,8 @@ impl Exchange {
         loop {
             let patience = self.door.handshake_timeout();
             let idle = self.pace.idle_for(Tick::now()).unwrap_or_default();
-            let until_rest = if can_rest { limits::REST.saturating_sub(idle) } else { Duration::MAX };
+            let until_rest =
+                if can_rest && self.pace.may_rest() { limits::REST.saturating_sub(idle) } else { Duration::MAX };
             let look = self.pace.next_look(patience).min(until_rest.max(Duration::from_millis(1)));
             tokio::select! {
                 ended = &mut connection => {
@@ -130,7 +132,7 @@ impl Exchange {
                     if self.pace.is_over(patience) {
                         return Ended::Over;
                     }
-                    if can_rest && !is_closing && self.pace.idle_for(Tick::now()).is_some_and(|idle| idle >= limits::REST) {
+                    if can_rest && self.pace.may_rest() && !is_closing && self.pace.idle_for(Tick::now()).is_some_and(|idle| idle >= limits::REST) {
                         match connection.into_parts() {
                             Some(parts) if parts.read_buf.is_empty() => {
                                 return Ended::Resting(parts.io.into_inner().wire);

@@ -6,13 +6,14 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Frame, SizeHint};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::connections::Wire;
@@ -31,6 +32,10 @@ pub struct Pace {
     length_seen: AtomicU32,
     /// HTTP/2 frames come at any time and begin nothing.
     is_http_2: AtomicBool,
+    /// The last request had a body, of which something may still be on its way.
+    has_body: AtomicBool,
+    /// For each answer that flows the tick since when nobody has asked for its next piece; 0 while it is asked.
+    flows: Mutex<Vec<Weak<AtomicU64>>>,
 }
 
 /// Bytes that are written in one piece.
@@ -48,6 +53,8 @@ impl Pace {
             stalled: AtomicU64::new(0),
             length_seen: AtomicU32::new(0),
             is_http_2: AtomicBool::new(false),
+            has_body: AtomicBool::new(false),
+            flows: Mutex::default(),
         };
         pace.set(WAITING);
         pace
@@ -69,6 +76,15 @@ impl Pace {
         self.word.store(SERVING, Relaxed);
     }
 
+    /// Whether what comes next may be the rest of a body. Then the connection keeps its state.
+    pub fn note_body(&self, has_body: bool) {
+        self.has_body.store(has_body, Relaxed);
+    }
+
+    pub fn may_rest(&self) -> bool {
+        !self.has_body.load(Relaxed)
+    }
+
     /// An answer is over, as far as the gateway is concerned.
     pub fn end_serving(&self) {
         if self.in_flight.fetch_sub(1, Relaxed) == 1 {
@@ -76,8 +92,9 @@ impl Pace {
         }
     }
 
-    /// A `Content-Length` came with the head of the request that is served now. (Looked for where heads are
-    /// expected, so a body that spells the words counts too; that costs its client a connection at worst.)
+    /// A `Content-Length` came with the head of the request that is served now. (Looked for in each read where heads
+    /// are expected: a body that spells the words counts too, which costs its client a connection at worst; a name that
+    /// two packets share is not seen, and then the connection stays open behind a body that was read as it should be.)
     pub fn take_length_seen(&self) -> bool {
         self.length_seen.swap(0, Relaxed) > 0
     }
@@ -131,10 +148,11 @@ impl Pace {
             _ => None,
         };
         let left = of_phase.map_or(Duration::MAX, |time| time.saturating_sub(now.since(Tick(word >> 2))));
-        match self.stalled.load(Relaxed) {
-            0 => left,
-            since => left.min(limits::STALLED_CLIENT.saturating_sub(now.since(Tick(since)))),
-        }
+        // Nothing is taken from the socket, or, over HTTP/2, from one of the answers.
+        let flows = self.flows.lock();
+        let flows = flows.iter().filter_map(Weak::upgrade).map(|flow| flow.load(Relaxed));
+        let stalled = flows.chain([self.stalled.load(Relaxed)]).filter(|since| *since != 0).min();
+        stalled.map_or(left, |since| left.min(limits::STALLED_CLIENT.saturating_sub(now.since(Tick(since)))))
     }
 }
 
@@ -149,12 +167,19 @@ fn names_length(read: &[u8]) -> bool {
 pub struct Served {
     body: Body,
     pace: Arc<Pace>,
+    unasked: Arc<AtomicU64>,
 }
 
 impl Served {
     pub fn wrap(body: Body, pace: &Arc<Pace>) -> Body {
         match body {
-            Body::Flowing(_) => Body::flowing(Served { body, pace: pace.clone() }),
+            Body::Flowing(_) => {
+                let unasked = Arc::new(AtomicU64::new(Tick::now().0));
+                let mut flows = pace.flows.lock();
+                flows.retain(|flow| flow.strong_count() > 0);
+                flows.push(Arc::downgrade(&unasked));
+                Body::flowing(Served { body, pace: pace.clone(), unasked })
+            }
             whole => {
                 pace.end_serving();
                 whole
@@ -168,7 +193,11 @@ impl hyper::body::Body for Served {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        // A piece was handed out: from here on it is the client that keeps us waiting.
+        let since = if polled.is_ready() { Tick::now() } else { Tick::default() };
+        self.unasked.store(since.0, Relaxed);
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

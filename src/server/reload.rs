@@ -38,8 +38,9 @@ impl Server {
             }
         }
         for (key, stage) in &old.http_stages {
-            if !gateway.http_stages.contains_key(key) {
-                stage.retired.cancel();
+            match gateway.http_stages.get(key) {
+                Some(successor) => successor.succeed(stage),
+                None => stage.retired().cancel(),
             }
         }
         self.engine().replace_gateway(gateway);

@@ -4,12 +4,11 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
-use tokio_util::sync::CancellationToken;
 
 use super::Building;
 use super::integrations::{RouteScope, path_and_query};
 use crate::api::file;
-use crate::api::http_stage::{HttpLimits, HttpRoute, HttpStage};
+use crate::api::http_stage::{self, HttpLimits, HttpRoute, HttpStage};
 use crate::api::paths::{Paths, RouteKey};
 use crate::expressions::scope::StageVariables;
 use crate::expressions::variables::{Allowed, Template};
@@ -36,8 +35,8 @@ impl Building<'_> {
             let limits = http_limits(stage);
             let Some(routes) = self.http_routes(&key, &keys, &variables) else { continue };
             let (cors, metrics) = (cors.clone(), self.metrics.stage(&key));
-            let retired = CancellationToken::new();
-            built.push(Arc::new(HttpStage { key, routes, variables, cors, limits, metrics, retired }));
+            let parts = http_stage::Parts { key, routes, variables, cors, limits, metrics };
+            built.push(Arc::new(HttpStage::new(parts)));
         }
         built
     }

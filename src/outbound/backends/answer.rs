@@ -10,20 +10,28 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 
 use super::Lease;
 use super::connection::Connection;
+use super::kept::Shared;
 use crate::model::body::{Body, BodyError};
 
 pub struct Answering {
-    /// Gone once it was given back; an HTTP/2 stream is driven elsewhere and has none.
-    connection: Option<Connection>,
+    /// Gone once it was given back.
+    carrier: Option<Carrier>,
     body: Incoming,
     /// What came with the head, be it that no more comes.
     first: Option<Result<Frame<Bytes>, BodyError>>,
     lease: Option<Lease>,
 }
 
+/// What an answer comes on.
+pub enum Carrier {
+    Own(Connection),
+    /// A stream of an HTTP/2 connection, which is driven elsewhere; held, so that the stream is counted.
+    Shared(#[expect(dead_code, reason = "it is there to be counted")] Shared),
+}
+
 impl Answering {
-    pub fn new(connection: Option<Connection>, body: Incoming, lease: Lease) -> Self {
-        Self { connection, body, first: None, lease: Some(lease) }
+    pub fn new(carrier: Carrier, body: Incoming, lease: Lease) -> Self {
+        Self { carrier: Some(carrier), body, first: None, lease: Some(lease) }
     }
 
     /// Takes what is there already: most answers are there as a whole, and then nothing flows.
@@ -46,7 +54,7 @@ impl Answering {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        if let Some(connection) = &mut self.connection {
+        if let Some(Carrier::Own(connection)) = &mut self.carrier {
             connection.turn(cx);
         }
         Pin::new(&mut self.body).poll_frame(cx).map_err(BodyError::from)
@@ -55,7 +63,7 @@ impl Answering {
     /// The answer is over: another call may have the connection.
     fn finish(&mut self, cx: &mut Context<'_>) {
         let Some(lease) = self.lease.take() else { return };
-        if let Some(mut connection) = self.connection.take()
+        if let Some(Carrier::Own(mut connection)) = self.carrier.take()
             && connection.is_reusable(cx)
         {
             lease.give_back(connection);

@@ -28,7 +28,11 @@ pub struct Check {
 
 /// Asks the servers of a backend until it is dropped; at once, then at every interval.
 pub async fn check_forever(backend: Arc<Backend>) {
-    let Some(check) = &backend.check else { return };
+    let Some(check) = &backend.check else {
+        // What checks of before the last reload have found holds no longer.
+        backend.pool.servers().iter().for_each(|server| server.forget_checks());
+        return;
+    };
     join_all(backend.pool.servers().iter().map(|server| check_server(&backend, check, server))).await;
 }
 

@@ -4,9 +4,11 @@ use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
+use socket2::TcpKeepalive;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -65,6 +67,15 @@ pub async fn open(address: &Address, tls: Option<&Tls>) -> io::Result<Stream> {
         Address::Tcp { host, port } => {
             let tcp = TcpStream::connect((host.as_str(), *port)).await?;
             tcp.set_nodelay(true)?;
+            // A server that vanishes in the middle of an answer is noticed by TCP.
+            let options = socket2::SockRef::from(&tcp);
+            options.set_tcp_keepalive(
+                &TcpKeepalive::new()
+                    .with_time(Duration::from_secs(60))
+                    .with_interval(Duration::from_secs(15))
+                    .with_retries(4),
+            )?;
+            options.set_tcp_user_timeout(Some(Duration::from_secs(120)))?;
             Plain::Tcp(tcp)
         }
         Address::Unix(path) => Plain::Unix(UnixStream::connect(path).await?),

@@ -1,12 +1,13 @@
 //! What is kept of one server between calls: its open connections.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 
 use super::connection::{Connection, Unsent};
@@ -27,20 +28,26 @@ pub struct Kept {
 #[derive(Clone)]
 pub struct Shared {
     sender: http2::SendRequest<Body>,
-    /// Counted, with the one that is kept itself: who else has it, has a stream open.
-    streams: Arc<()>,
+    /// Counted, with the one that is kept itself: who else has it, has a stream open. It holds the tick of the last
+    /// use.
+    streams: Arc<AtomicU64>,
 }
 
 impl Kept {
     /// Closes connections that nobody needed for a while.
     pub fn close_idle(&self, now: Tick, idle_timeout: Duration) {
         self.idle.lock().retain(|(since, _)| now.since(*since) < idle_timeout);
-        self.shared.lock().retain(|shared| !shared.sender.is_closed());
+        self.shared.lock().retain(|shared| {
+            let since = now.since(Tick(shared.streams.load(Relaxed)));
+            !shared.sender.is_closed() && (Arc::strong_count(&shared.streams) > 1 || since < idle_timeout)
+        });
     }
 
     /// The server is gone, and so is the other end of all of them.
     pub fn close_all(&self) {
         self.idle.lock().clear();
+        // Streams that are open go on; no other is opened on these.
+        self.shared.lock().clear();
     }
 
     pub fn borrow(&self, now: Tick, idle_timeout: Duration) -> Option<Connection> {
@@ -65,11 +72,19 @@ impl Kept {
     pub fn share(&self) -> Option<Shared> {
         let mut all = self.shared.lock();
         all.retain(|shared| !shared.sender.is_closed());
-        all.iter().find(|shared| shared.has_room()).cloned()
+        let found = all.iter().find(|shared| shared.has_room())?;
+        found.streams.store(Tick::now().0, Relaxed);
+        Some(found.clone())
     }
 
     pub async fn open_shared(&self, stream: Stream) -> hyper::Result<Shared> {
-        let builder = http2::Builder::new(TokioExecutor::new());
+        let mut builder = http2::Builder::new(TokioExecutor::new());
+        // A server that vanished without a word is noticed.
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(limits::BACKEND_PING)
+            .keep_alive_timeout(limits::BACKEND_PING)
+            .keep_alive_while_idle(true);
         let (sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
         // It ends when the last stream is done and nobody keeps it, or when the server ends it.
         tokio::spawn(async move {
@@ -77,7 +92,7 @@ impl Kept {
                 tracing::debug!(%error, "an HTTP/2 connection to a backend ended");
             }
         });
-        let shared = Shared { sender, streams: Arc::new(()) };
+        let shared = Shared { sender, streams: Arc::new(AtomicU64::new(Tick::now().0)) };
         self.shared.lock().push(shared.clone());
         Ok(shared)
     }

@@ -5,19 +5,21 @@
 //! and a message costs the gateway a tenth less CPU. An answer that is not there at once flows, and drives
 //! the connection on (`answer.rs`). Which server gets a call, and which may get it again, is decided in `pool/`;
 //! `kept.rs` has a server's open connections, `connector.rs` opens them, `checks.rs` asks servers whether they
-//! are well.
+//! are well, `patience.rs` keeps the time, and `repeat.rs` knows what may be sent twice.
 
 mod answer;
 mod checks;
 mod connection;
 mod connector;
 mod kept;
+mod patience;
 pub mod pool;
+mod repeat;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::task::Poll;
 use std::time::Duration;
@@ -25,19 +27,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::HOST;
 use http::uri::{Authority, Scheme};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, response};
-use hyper::body::Body as _;
+use http::{Request, Response, StatusCode, Uri, Version, response};
 
 use crate::model::body::{Body, BodyError, Progress, Unread};
 use crate::model::clock::Tick;
 use crate::model::limits;
-use answer::Answering;
+use answer::{Answering, Carrier};
 pub use checks::{Check, check_forever};
 use connection::{Connection, Unsent};
 pub use connector::{Stream, Tls};
 pub use kept::Kept;
 use parking_lot::Mutex;
+pub use patience::Patience;
 use pool::{Address, Change, Failure, Permit, Picked, Pool, Rules, Server, Tried};
+use repeat::{Copy, gathered, is_repeatable, is_short};
 
 /// What integrations call: a pool of servers, or the one server that a URL names.
 pub struct Backend {
@@ -95,14 +98,6 @@ pub enum Keep {
     Beginning(usize),
 }
 
-/// How long an answer's head is waited for: from the beginning, or from the last piece of a request's body.
-#[derive(Clone, Copy)]
-pub struct Patience<'a> {
-    timeout: Duration,
-    progress: Option<&'a Progress>,
-    began: Tick,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("no connection to the backend: {0}")]
@@ -119,8 +114,16 @@ pub enum Error {
     Busy(#[from] pool::Busy),
 }
 
+/// A stream that now speaks another protocol. It counts among the calls of its backend for as long as this lives.
+pub struct Switched {
+    pub stream: Stream,
+    /// What the backend has said on it already.
+    pub already_said: Bytes,
+    pub lease: Lease,
+}
+
 /// A call's hold on its backend: its place among the calls, and the server that its connection goes back to.
-struct Lease {
+pub struct Lease {
     picked: Picked<Kept>,
     _turn: Permit,
 }
@@ -129,14 +132,6 @@ impl Lease {
     fn give_back(self, connection: Connection) {
         self.picked.server().kept.give_back(connection);
     }
-}
-
-/// A request that can be sent once more.
-struct Copy {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
 }
 
 impl Backend {
@@ -199,8 +194,10 @@ impl Backend {
         let mut turn = Some(self.enter(patience).await?);
         let mut tried = Tried::new(is_repeatable(&request));
         let copy = (self.pool.servers().len() > 1 && is_repeatable(&request)).then(|| Copy::of(&request));
+        let mut next = None;
         loop {
-            let Some(picked) = self.pool.pick(Tick::now(), &mut tried) else { return Err(gone(None)) };
+            let picked = next.take().or_else(|| self.pool.pick(Tick::now(), &mut tried));
+            let Some(picked) = picked else { return Err(gone(None)) };
             let attempt = patience.bound(pin!(self.attempt(&picked, request))).await;
             let (error, failure, unsent) = match attempt {
                 Ok(Attempt::Answered(connection, answer)) => {
@@ -211,7 +208,9 @@ impl Backend {
                     let repeat = copy
                         .as_ref()
                         .filter(|_| is_failure && self.pool.may_try_again(Tick::now(), &mut tried, Failure::Sent));
-                    let Some(copy) = repeat else {
+                    // The answer that there is beats none, should nobody else be left to ask.
+                    next = repeat.and_then(|_| self.pool.pick(Tick::now(), &mut tried));
+                    let Some(copy) = repeat.filter(|_| next.is_some()) else {
                         let turn = turn.take().expect("a call that was answered is over");
                         return Ok(begin(connection, answer, Lease { picked, _turn: turn }).await);
                     };
@@ -224,9 +223,14 @@ impl Backend {
                 Ok(Attempt::Lost(error)) => (Error::Lost(error), Failure::Sent, None),
                 Err(error) => (error, Failure::Sent, None),
             };
+            if patience.progress.is_some_and(Progress::is_to_blame) {
+                // Whoever sends the body: no server is worse for it.
+                return Err(error);
+            }
             self.note(picked.server(), picked.failed(Tick::now()));
             let is_late = matches!(error, Error::Timeout(_));
-            if !is_late {
+            // A connection of HTTP/2 on which nothing comes any more would be everybody's.
+            if !is_late || self.way.http2 {
                 picked.server().kept.close_all();
             }
             if is_late || !self.pool.may_try_again(Tick::now(), &mut tried, failure) {
@@ -259,7 +263,7 @@ impl Backend {
         let now = Tick::now();
         while let Some(mut connection) = kept.borrow(now, self.way.idle_timeout) {
             match connection.send(request).await {
-                Ok(answer) => return Ok(Attempt::Answered(Some(connection), answer)),
+                Ok(answer) => return Ok(Attempt::Answered(Carrier::Own(connection), answer)),
                 // The server had closed it while it was idle.
                 Err(Unsent::Request(unsent)) => request = *unsent,
                 Err(Unsent::Lost(error)) => return Ok(Attempt::Lost(error)),
@@ -272,7 +276,7 @@ impl Backend {
             Err(error) => return Ok(Attempt::Unsent(Error::Unreachable(error), Some(Box::new(request)))),
         };
         Ok(match connection.send(request).await {
-            Ok(answer) => Attempt::Answered(Some(connection), answer),
+            Ok(answer) => Attempt::Answered(Carrier::Own(connection), answer),
             Err(Unsent::Request(unsent)) => Attempt::Unsent(gone(None), Some(unsent)),
             Err(Unsent::Lost(error)) => Attempt::Lost(error),
         })
@@ -283,7 +287,7 @@ impl Backend {
         let mut request = for_http_2(request, self.way.tls.is_some());
         while let Some(mut shared) = kept.share() {
             match shared.send(request).await {
-                Ok(answer) => return Attempt::Answered(None, answer),
+                Ok(answer) => return Attempt::Answered(Carrier::Shared(shared), answer),
                 Err(Unsent::Request(unsent)) => request = *unsent,
                 Err(Unsent::Lost(error)) => return Attempt::Lost(error),
             }
@@ -297,7 +301,7 @@ impl Backend {
             Err(error) => return Attempt::Unsent(Error::Unreachable(error), Some(Box::new(request))),
         };
         match shared.send(request).await {
-            Ok(answer) => Attempt::Answered(None, answer),
+            Ok(answer) => Attempt::Answered(Carrier::Shared(shared), answer),
             Err(Unsent::Request(unsent)) => Attempt::Unsent(gone(None), Some(unsent)),
             Err(Unsent::Lost(error)) => Attempt::Lost(error),
         }
@@ -312,13 +316,12 @@ impl Backend {
         opening.await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
 
-    /// Asks for another protocol on a connection of its own. With a 101 comes the stream that now speaks it,
-    /// and what the backend has already said on it.
+    /// Asks for another protocol on a connection of its own. With a 101 comes the stream that now speaks it.
     pub async fn upgrade(
         &self,
         request: Request<Body>,
         patience: Patience<'_>,
-    ) -> Result<(Response<Body>, Option<(Stream, Bytes)>), Error> {
+    ) -> Result<(Response<Body>, Option<Switched>), Error> {
         let turn = self.enter(patience).await?;
         let mut tried = Tried::new(false);
         let mut last = None;
@@ -350,9 +353,13 @@ impl Backend {
             let (connection, answer) = outcome?;
             if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
                 let (head, _) = answer.into_parts();
-                return Ok((Response::from_parts(head, Body::default()), connection.release().await));
+                let lease = Lease { picked, _turn: turn };
+                let switched = connection.release().await;
+                let switched = switched.map(|(stream, already_said)| Switched { stream, already_said, lease });
+                return Ok((Response::from_parts(head, Body::default()), switched));
             }
-            return Ok((begin(Some(connection), answer, Lease { picked, _turn: turn }).await, None));
+            let lease = Lease { picked, _turn: turn };
+            return Ok((begin(Carrier::Own(connection), answer, lease).await, None));
         }
     }
 
@@ -374,78 +381,10 @@ impl Backend {
 /// What became of one try.
 #[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 enum Attempt {
-    /// A connection of HTTP/2 is driven elsewhere. This is what nearly every try becomes, so it is not boxed.
-    Answered(Option<Connection>, Response<hyper::body::Incoming>),
+    /// This is what nearly every try becomes, so it is not boxed.
+    Answered(Carrier, Response<hyper::body::Incoming>),
     Unsent(Error, Option<Box<Request<Body>>>),
     Lost(hyper::Error),
-}
-
-impl Copy {
-    fn of(request: &Request<Body>) -> Self {
-        let body = match request.body() {
-            Body::Whole(whole) => whole.clone(),
-            Body::Flowing(_) => Bytes::new(),
-        };
-        let (method, uri, headers) = (request.method().clone(), request.uri().clone(), request.headers().clone());
-        Self { method, uri, headers, body }
-    }
-
-    fn request(&self) -> Request<Body> {
-        let mut request = Request::new(Body::Whole(self.body.clone()));
-        *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.uri.clone();
-        *request.headers_mut() = self.headers.clone();
-        request
-    }
-}
-
-impl<'a> Patience<'a> {
-    /// Beginning now.
-    pub fn new(timeout: Duration, progress: Option<&'a Progress>) -> Self {
-        Self { timeout, progress, began: Tick::now() }
-    }
-
-    fn left(&self) -> Duration {
-        let waited = Tick::now().since(self.began);
-        let quiet = self.progress.and_then(Progress::quiet).map_or(waited, |quiet| quiet.min(waited));
-        self.timeout.saturating_sub(quiet)
-    }
-
-    /// Takes its future pinned: handed over by value, it would take its place twice.
-    async fn bound<T>(&self, mut outcome: Pin<&mut impl Future<Output = Result<T, Error>>>) -> Result<T, Error> {
-        let mut left = self.left();
-        loop {
-            if let Ok(outcome) = tokio::time::timeout(left, outcome.as_mut()).await {
-                return outcome;
-            }
-            left = self.left();
-            if left.is_zero() {
-                return Err(Error::Timeout(self.timeout));
-            }
-        }
-    }
-}
-
-/// Doing it twice is as good as once, and it can be sent twice.
-fn is_repeatable(request: &Request<Body>) -> bool {
-    request.method().is_idempotent() && matches!(request.body(), Body::Whole(_))
-}
-
-/// A body that comes soon enough as a whole, so that its request can be repeated.
-fn is_short(request: &Request<Body>) -> bool {
-    let length = request.body().size_hint().exact();
-    request.method().is_idempotent()
-        && matches!(request.body(), Body::Flowing(_))
-        && length.is_some_and(|length| length <= limits::REPEATED_BODY as u64)
-}
-
-async fn gathered(request: Request<Body>) -> Result<Request<Body>, Error> {
-    let (head, body) = request.into_parts();
-    match body.read(limits::REPEATED_BODY).await {
-        Ok(whole) => Ok(Request::from_parts(head, Body::Whole(whole))),
-        Err(Unread::TooLong(most)) => Err(Error::TooLong(most)),
-        Err(Unread::BrokeOff(error)) => Err(Error::BrokeOff(error)),
-    }
 }
 
 /// Said by a server that cannot serve, or by a proxy in front of one.
@@ -474,11 +413,7 @@ fn for_http_2(mut request: Request<Body>, is_secure: bool) -> Request<Body> {
     request
 }
 
-async fn begin(
-    connection: Option<Connection>,
-    answer: Response<hyper::body::Incoming>,
-    lease: Lease,
-) -> Response<Body> {
+async fn begin(connection: Carrier, answer: Response<hyper::body::Incoming>, lease: Lease) -> Response<Body> {
     let (head, body) = answer.into_parts();
     let mut answering = Some(Answering::new(connection, body, lease));
     let body = poll_fn(|cx| Poll::Ready(answering.take().map(|answering| answering.begin(cx)))).await;

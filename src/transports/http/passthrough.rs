@@ -21,7 +21,7 @@ use crate::engine::Engine;
 use crate::model::answer::Answer;
 use crate::model::clock::Tick;
 use crate::model::request::HttpRequest;
-use crate::outbound::backends::Stream;
+use crate::outbound::backends::Switched;
 
 /// Bytes carried at a time, each way.
 const PIECE: usize = 8 * 1024;
@@ -61,7 +61,7 @@ pub async fn carry(
     }
     let wanted = reply::Wanted::of(&request.head, &stage.limits);
     let (mut answered, stream) = engine.upgrade(stage, route, request, protocol.name).await;
-    let Some((stream, already_said)) = stream else { return reply::answer(answered, &wanted, &stage.limits) };
+    let Some(switched) = stream else { return reply::answer(answered, &wanted, &stage.limits) };
     if protocol.is_over_http_2 {
         answered.status = StatusCode::OK;
         for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
@@ -73,11 +73,11 @@ pub async fn carry(
     engine.tasks.clone().spawn(async move {
         stage.metrics.open.increment(1.0);
         if let Some((wire, already_read)) = on_upgrade.await.ok().map(|upgraded| (peer.release)(upgraded)) {
-            let carried = Carried { wire, already_read, stream, already_said };
+            let carried = Carried { wire, already_read, switched };
             tokio::select! {
                 () = carried.run(&stage.limits) => {}
                 () = engine.carried.cancelled() => {}
-                () = stage.retired.cancelled() => {}
+                () = stage.retired().cancelled() => {}
             }
         }
         stage.metrics.open.decrement(1.0);
@@ -88,21 +88,21 @@ pub async fn carry(
 struct Carried {
     wire: Wire,
     already_read: Bytes,
-    stream: Stream,
-    already_said: Bytes,
+    switched: Switched,
 }
 
 impl Carried {
     /// Until both sides are silent, or the stage's patience is over.
     async fn run(self, limits: &HttpLimits) {
         let (from_client, to_client) = tokio::io::split(self.wire);
-        let (from_backend, to_backend) = tokio::io::split(self.stream);
+        let Switched { stream, already_said, lease: _held } = self.switched;
+        let (from_backend, to_backend) = tokio::io::split(stream);
         let last = AtomicU64::new(Tick::now().0);
         // The end of one side is passed on to the other, which may still have something to say; an error ends both.
         let both = async {
             let _ = tokio::try_join!(
                 flow(from_client, to_backend, self.already_read, &last),
-                flow(from_backend, to_client, self.already_said, &last),
+                flow(from_backend, to_client, already_said, &last),
             );
         };
         tokio::select! {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderName, Method, Request, Version};
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::ext::Protocol;
@@ -89,6 +89,7 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
     };
     if let (Ok(route), Some(protocol), Some(on_upgrade)) = (&route, protocol, on_upgrade)
         && route.upgrade
+        && incoming.is_end_stream()
     {
         return Box::pin(passthrough::carry(engine, stage, route, asked, protocol, on_upgrade, peer)).await;
     }
@@ -121,7 +122,13 @@ fn protocol<B>(request: &Request<B>) -> Option<passthrough::Protocol> {
         let protocol = request.extensions().get::<Protocol>()?;
         return Some(passthrough::Protocol::over_http_2(protocol.as_str()));
     }
-    request.headers().get(UPGRADE).map(|protocol| passthrough::Protocol::of_upgrade(protocol.clone()))
+    let is_asked =
+        headers::members(request.headers(), &CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"));
+    request
+        .headers()
+        .get(UPGRADE)
+        .filter(|_| is_asked)
+        .map(|protocol| passthrough::Protocol::of_upgrade(protocol.clone()))
 }
 
 /// An extended CONNECT stands for the GET that it would be over HTTP/1.1.
@@ -154,7 +161,9 @@ impl hyper::body::Body for Bounded {
     type Error = BodyError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        self.progress.note_waiting(polled.is_pending());
+        let polled = std::task::ready!(polled);
         self.progress.note(Tick::now());
         let frame = match polled {
             Some(Ok(frame)) => frame,

@@ -31,6 +31,11 @@ impl Health {
         !self.is_down.load(Ordering::Relaxed)
     }
 
+    pub fn forget(&self) {
+        *self.checks.lock() = Checks::default();
+        self.is_down.store(false, Ordering::Relaxed);
+    }
+
     /// Notes one check. The first decides at once: a gateway that starts should not send calls to a server that
     /// is down for as long as it takes to be sure.
     pub fn note(&self, passed: bool, thresholds: Thresholds) -> Option<Change> {

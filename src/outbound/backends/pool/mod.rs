@@ -248,6 +248,11 @@ impl<S> Server<S> {
         }
     }
 
+    /// It is asked no more, and so counts as up.
+    pub fn forget_checks(&self) {
+        self.health.forget();
+    }
+
     /// How many calls are in progress on it.
     pub fn in_progress(&self) -> usize {
         self.in_progress.load(Ordering::Relaxed)

@@ -19,7 +19,7 @@ use crate::model::call::{Call, Reply};
 use crate::model::headers;
 use crate::model::refusal::{Kind, Refusal};
 use crate::model::request::HttpRequest;
-use crate::outbound::backends::{self, Backend, Patience, Stream};
+use crate::outbound::backends::{self, Backend, Patience, Switched};
 
 /// A checked `http_proxy` integration of one route of an HTTP API in one stage.
 pub struct Forward {
@@ -97,8 +97,11 @@ impl Forward {
         &self,
         outgoing: Outgoing,
         protocol: HeaderValue,
-    ) -> Result<(Reply<Body>, Option<(Stream, Bytes)>), Refusal> {
+    ) -> Result<(Reply<Body>, Option<Switched>), Refusal> {
         let mut request = self.request(outgoing, Body::default())?;
+        // There is no body, whatever the client said of one.
+        request.headers_mut().remove(CONTENT_LENGTH);
+        request.headers_mut().remove(TE);
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         request.headers_mut().insert(UPGRADE, protocol);
         let (answer, stream) = self.backend.upgrade(request, self.patience(None)).await.map_err(refusal)?;
@@ -129,6 +132,9 @@ impl Forward {
             }
             headers.insert(CONTENT_LENGTH, first);
         }
+        if body.is_end_stream() && headers.contains_key(CONTENT_LENGTH) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
         if headers.remove(TRANSFER_ENCODING).is_some() || headers.get(CONTENT_LENGTH).is_none() {
             headers.remove(CONTENT_LENGTH);
             if body.size_hint().exact().is_none() {
@@ -151,6 +157,9 @@ impl Forward {
 fn refused(error: backends::Error, progress: Option<&Progress>) -> Refusal {
     match progress {
         Some(progress) if progress.is_too_long() => Kind::RequestTooLarge.because("above max_body"),
+        Some(progress) if progress.is_waiting() && matches!(error, backends::Error::Timeout(_)) => {
+            Kind::TooSlow.because("the request's body stopped coming")
+        }
         Some(progress) if progress.is_broken() => Kind::BadRequest.because("the request's body broke off, or was none"),
         _ => refusal(error),
     }
