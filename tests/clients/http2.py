@@ -778,6 +778,24 @@ def test_a_backend_that_refuses_is_heard(livegate, door):
     assert client.response().status == 404
 
 
+@pytest.mark.parametrize("connection", ["Upgrade", "keep-alive", None])
+def test_an_upgrade_with_a_body_is_an_ordinary_request(livegate, door, connection):
+    """Else its backend would take the next request on the connection for the body that was announced."""
+    gateway = livegate(pets({"ANY /ws": {"integration": door.at("/ws"), **UPGRADE}}))
+    client = Client(gateway)
+    headers = [("Upgrade", "h2c"), ("Content-Length", "5")] + ([("Connection", connection)] if connection else [])
+    client.asks("POST", "/ws", headers, b"hello")
+    caller = door.caller()
+    request = caller.request()
+    assert (request.method, request.body, request.header("Upgrade")) == ("POST", b"hello", None)
+    caller.answers(b"no", status="404 Not Found")
+    assert client.response().body == b"no"
+    client.asks("GET", "/ws")
+    assert caller.request().method == "GET"
+    caller.answers(b"yes")
+    assert client.response().body == b"yes"
+
+
 def test_a_real_client_sees_a_refusal(carrying):
     with pytest.raises(InvalidStatus) as refused:
         socket_of(carrying, "/plain")

@@ -708,3 +708,14 @@ def test_a_standard_client_keeps_its_connection(gateway, door):
     caller.answers(b"2")
     assert connection.getresponse().read() == b"2" and connection.sock is socket
     connection.close()
+
+
+@pytest.mark.parametrize("settings", [{"payload": "event"}, {"request_parameters": {"overwrite:header.x": "$request.body.a"}},
+                                      {"timeout": "200ms"}], ids=["event", "mapping", "proxied"])
+def test_a_body_that_stops_coming_is_not_waited_for(livegate, door, settings):
+    """Whether the gateway wants to have it as a whole, or the backend waits for the rest."""
+    gateway = livegate(pets({"POST /": to(door.at(), **settings)}, stage={"handshake_timeout": "200ms"}))
+    client = Client(gateway)
+    client.send(f"POST / HTTP/1.1\r\nHost: {gateway.host}\r\nContent-Length: 5\r\n\r\nh".encode())
+    answer = client.response()
+    assert (answer.status, answer.body) == (408, b'{"message":"Request Timeout"}')

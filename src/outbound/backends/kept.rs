@@ -46,7 +46,10 @@ impl Kept {
     /// The server is gone, and so is the other end of all of them.
     pub fn close_all(&self) {
         self.idle.lock().clear();
-        // Streams that are open go on; no other is opened on these.
+    }
+
+    /// Streams that are open go on; no other is opened beside them.
+    pub fn share_no_more(&self) {
         self.shared.lock().clear();
     }
 

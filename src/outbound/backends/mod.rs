@@ -229,8 +229,10 @@ impl Backend {
             }
             self.note(picked.server(), picked.failed(Tick::now()));
             let is_late = matches!(error, Error::Timeout(_));
-            // A connection of HTTP/2 on which nothing comes any more would be everybody's.
-            if !is_late || self.way.http2 {
+            if is_late {
+                // A connection of HTTP/2 on which nothing comes any more would be everybody's.
+                picked.server().kept.share_no_more();
+            } else {
                 picked.server().kept.close_all();
             }
             if is_late || !self.pool.may_try_again(Tick::now(), &mut tried, failure) {
