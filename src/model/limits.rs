@@ -84,3 +84,7 @@ pub const REPEATED_BODY: usize = 64 * 1024;
 
 /// How often an HTTP/2 connection to a backend is pinged, and how long the answer may take.
 pub const BACKEND_PING: Duration = Duration::from_secs(10);
+
+/// How long an answer on an HTTP/2 connection may lie without its client asking for more. Longer than for a whole
+/// connection: hyper sends some hundred KiB ahead, which a slow client takes its time for.
+pub const STALLED_STREAM: Duration = Duration::from_secs(600);

@@ -194,6 +194,7 @@ impl Exchange {
             tokio::select! {
                 _ = connection.as_mut() => return,
                 () = tokio::time::sleep(look) => {
+                    self.pace.let_go_of_stalled(Tick::now());
                     if is_closing && idle.is_some() && self.pace.idle_for(Tick::now()).is_some() {
                         return;
                     }

@@ -34,8 +34,8 @@ pub struct Pace {
     is_http_2: AtomicBool,
     /// The last request had a body, of which something may still be on its way.
     has_body: AtomicBool,
-    /// For each answer that flows the tick since when nobody has asked for its next piece; 0 while it is asked.
-    flows: Mutex<Vec<Weak<AtomicU64>>>,
+    /// The answers that flow on an HTTP/2 connection, each at its client's pace.
+    flows: Mutex<Vec<Weak<Flow>>>,
 }
 
 /// Bytes that are written in one piece.
@@ -99,6 +99,17 @@ impl Pace {
         self.length_seen.swap(0, Relaxed) > 0
     }
 
+    /// Over HTTP/2 the socket does not show that a client leaves one of its answers lying. What that answer holds of
+    /// its backend is let go; the client gets to know if it ever asks.
+    pub fn let_go_of_stalled(&self, now: Tick) {
+        for flow in self.flows.lock().iter().filter_map(Weak::upgrade) {
+            let since = flow.unasked.load(Relaxed);
+            if since != 0 && now.since(Tick(since)) >= limits::STALLED_STREAM {
+                flow.body.lock().take();
+            }
+        }
+    }
+
     /// Bytes came: the head of a request has begun, unless one is being read or served already.
     fn note_read(&self, read: &[u8]) {
         if self.is_http_2.load(Relaxed) {
@@ -148,11 +159,10 @@ impl Pace {
             _ => None,
         };
         let left = of_phase.map_or(Duration::MAX, |time| time.saturating_sub(now.since(Tick(word >> 2))));
-        // Nothing is taken from the socket, or, over HTTP/2, from one of the answers.
-        let flows = self.flows.lock();
-        let flows = flows.iter().filter_map(Weak::upgrade).map(|flow| flow.load(Relaxed));
-        let stalled = flows.chain([self.stalled.load(Relaxed)]).filter(|since| *since != 0).min();
-        stalled.map_or(left, |since| left.min(limits::STALLED_CLIENT.saturating_sub(now.since(Tick(since)))))
+        match self.stalled.load(Relaxed) {
+            0 => left,
+            since => left.min(limits::STALLED_CLIENT.saturating_sub(now.since(Tick(since)))),
+        }
     }
 }
 
@@ -165,20 +175,32 @@ fn names_length(read: &[u8]) -> bool {
 
 /// An answer's body; when it ends, or nobody wants more of it, its connection has one request less to serve.
 pub struct Served {
-    body: Body,
+    flow: Arc<Flow>,
     pace: Arc<Pace>,
-    unasked: Arc<AtomicU64>,
 }
+
+struct Flow {
+    /// Gone when its client has not wanted the next piece for too long.
+    body: Mutex<Option<Body>>,
+    /// Since when nobody has asked for the next piece; 0 while it is asked for.
+    unasked: AtomicU64,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the client did not take the answer")]
+struct Stalled;
 
 impl Served {
     pub fn wrap(body: Body, pace: &Arc<Pace>) -> Body {
         match body {
             Body::Flowing(_) => {
-                let unasked = Arc::new(AtomicU64::new(Tick::now().0));
-                let mut flows = pace.flows.lock();
-                flows.retain(|flow| flow.strong_count() > 0);
-                flows.push(Arc::downgrade(&unasked));
-                Body::flowing(Served { body, pace: pace.clone(), unasked })
+                let flow = Arc::new(Flow { body: Mutex::new(Some(body)), unasked: AtomicU64::new(Tick::now().0) });
+                if pace.is_http_2.load(Relaxed) {
+                    let mut flows = pace.flows.lock();
+                    flows.retain(|flow| flow.strong_count() > 0);
+                    flows.push(Arc::downgrade(&flow));
+                }
+                Body::flowing(Served { flow, pace: pace.clone() })
             }
             whole => {
                 pace.end_serving();
@@ -192,20 +214,22 @@ impl hyper::body::Body for Served {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut body = self.flow.body.lock();
+        let Some(body) = body.as_mut() else { return Poll::Ready(Some(Err(Stalled.into()))) };
+        let polled = Pin::new(body).poll_frame(cx);
         // A piece was handed out: from here on it is the client that keeps us waiting.
         let since = if polled.is_ready() { Tick::now() } else { Tick::default() };
-        self.unasked.store(since.0, Relaxed);
+        self.flow.unasked.store(since.0, Relaxed);
         polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.flow.body.lock().as_ref().is_some_and(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.flow.body.lock().as_ref().map_or_else(SizeHint::default, Body::size_hint)
     }
 }
 

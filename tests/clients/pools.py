@@ -3,7 +3,6 @@ are spoken to (README.md, `[backends.<name>]`; contract/http-api.md section 2 fo
 
 import itertools
 import json
-import select
 import socket
 import threading
 from collections import Counter
@@ -14,6 +13,7 @@ import pytest
 from authority import Authority
 from backend import listener_at
 from servers import Server, free_port
+from wire import is_readable
 from world import chat, eventually, run, toml_key, two_way
 
 BUSY = (503, b'{"message":"Service Unavailable"}')
@@ -462,7 +462,7 @@ def test_who_leaves_the_queue_makes_room(livegate, server):
 
         def waiting():
             client = asking(gateway, "/call?last")
-            if select.select([client.socket], [], [], 0)[0]:
+            if is_readable(client.socket):
                 assert client.response().status == 503
                 return client.socket.close()
             return client

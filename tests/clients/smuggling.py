@@ -6,7 +6,6 @@ that does so tries the same with answers. The corpus is in `smuggling_cases.py`,
 
 import contextlib
 import re
-import select
 import socket
 import time
 import types
@@ -20,7 +19,7 @@ import smuggling_cases
 from backend import PATIENCE
 from raw_backend import RawBackend
 from smuggling_cases import CASES, CUT, FRAMING, head
-from wire import PING, TEXT, Wire, frame, handshake
+from wire import PING, TEXT, Wire, frame, handshake, is_readable
 from world import ARTEFACTS, Gateway, chat, eventually, to
 
 LAST = b"GET /last HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -300,7 +299,7 @@ def test_a_slow_head_is_cut_and_a_slow_body_breaks_off(processes):
         with Talk(gateway.address) as talk:
             deadline = time.monotonic() + PATIENCE
             drip = iter(head(*[f"X-{n}: y" for n in range(99)]))
-            while not select.select([talk.socket], [], [], 0.05)[0]:
+            while not is_readable(talk.socket, 0.05):
                 assert time.monotonic() < deadline, "a slow head was not cut"
                 talk.send(bytes([next(drip)]))
             answer = talk.answer()

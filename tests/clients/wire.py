@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import os
+import select
 import socket
 import struct
 from dataclasses import dataclass
@@ -206,3 +207,10 @@ class Wire:
         if not more:
             raise EOFError("the stream ended")
         self._got += more
+
+
+def is_readable(one, seconds=0):
+    """Whether there is something to read, or the end. (`select` would refuse a file number above 1,023.)"""
+    poll = select.poll()
+    poll.register(one, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
