@@ -50,9 +50,8 @@ impl Acme {
             while let Some(rest) = self.rest(current.as_ref()) {
                 tokio::time::sleep(rest).await;
             }
-            let is_rate_limited = match self.order().await {
+            let is_rate_limited = match self.order(&mut deliver).await {
                 Ok(certificate) => {
-                    deliver(certificate.clone());
                     current = Some(certificate);
                     false
                 }
@@ -99,9 +98,11 @@ impl Acme {
         }
     }
 
-    async fn order(&self) -> Result<Certificate, Error> {
+    /// What is counted as ordered is served already.
+    async fn order(&self, deliver: &mut impl FnMut(Certificate)) -> Result<Certificate, Error> {
         let order = order::place(&self.settings, &self.storage, &self.challenges);
         let (certificate, pem) = tokio::time::timeout(ORDER_TIMEOUT, order).await.unwrap_or(Err(Error::TimedOut))?;
+        deliver(certificate.clone());
         self.ordered(&certificate);
         // It serves all the same: the disk may have room again before the next start.
         let domain = self.settings.domains[0].clone();
