@@ -70,9 +70,9 @@ impl Progress {
         self.waiting.load(Relaxed)
     }
 
-    /// Whatever went wrong, the body's sender has its part in it.
-    pub fn is_to_blame(&self) -> bool {
-        self.is_too_long() || self.is_broken() || self.is_waiting()
+    /// Whatever went wrong, the body's sender has its part in it; that time ran out, if its next piece was missing.
+    pub fn is_to_blame(&self, is_late: bool) -> bool {
+        self.is_too_long() || self.is_broken() || is_late && self.is_waiting()
     }
 
     /// The client broke it off, or sent what is no body.

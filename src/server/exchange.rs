@@ -23,7 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::front_door::{FrontDoor, Memory};
-use super::pace::{Pace, Paced, Served};
+use super::pace::{Pace, Paced, Served, Serving};
 use crate::connections::{Peer, Wire};
 use crate::model::answer::Answer;
 use crate::model::clock::Tick;
@@ -83,9 +83,8 @@ pub async fn serve(accepted: Accepted, door: Arc<FrontDoor>) {
 impl Exchange {
     async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
         let length_seen = self.pace.take_length_seen();
-        self.pace.begin_serving();
+        let serving = self.pace.begin_serving();
         self.pace.note_body(!request.body().is_end_stream());
-        let guard = Serving(&self.pace);
         let is_http_1 = request.version() != Version::HTTP_2;
         // Who sends both says two things about where the body ends, and whoever stands in front of us may have
         // believed the other (RFC 9112 section 6.1).
@@ -95,8 +94,7 @@ impl Exchange {
         {
             answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        std::mem::forget(guard);
-        Ok(answer.map(|body| Served::wrap(body, &self.pace)))
+        Ok(answer.map(|body| Served::wrap(body, serving)))
     }
 
     async fn http_1(self: Arc<Self>, wire: Wire) -> Ended {
@@ -223,35 +221,16 @@ fn release(upgraded: Upgraded, pace: &Arc<Pace>) -> (Wire, Bytes) {
         Ok(parts) => (parts.io.into_inner().wire, Bytes::from(parts.read_buf.to_vec())),
         // A stream of an HTTP/2 connection, which is not idle as long as this one lives.
         Err(upgraded) => {
-            pace.begin_serving();
-            let stream = Guarded { wire: TokioIo::new(upgraded), guard: EndServing(pace.clone()) };
+            let stream = StreamInUse { wire: TokioIo::new(upgraded), _serving: pace.begin_serving() };
             (Wire::Other(Box::new(stream)), Bytes::new())
         }
     }
 }
 
-/// A request whose client left before it had an answer is served no longer.
-struct Serving<'a>(&'a Pace);
-
-impl Drop for Serving<'_> {
-    fn drop(&mut self) {
-        self.0.end_serving();
-    }
-}
-
-struct EndServing(Arc<Pace>);
-
-impl Drop for EndServing {
-    fn drop(&mut self) {
-        self.0.end_serving();
-    }
-}
-
-/// A stream, and what is to happen when it is gone.
-struct Guarded<S, G> {
-    wire: S,
-    #[allow(dead_code, reason = "it is there to be dropped")]
-    guard: G,
+/// A stream of an HTTP/2 connection that speaks another protocol now.
+struct StreamInUse {
+    wire: TokioIo<Upgraded>,
+    _serving: Serving,
 }
 
 /// A connection of which the first bytes were read already.
@@ -271,7 +250,7 @@ impl AsyncRead for Replayed {
     }
 }
 
-impl<S: AsyncRead + Unpin, G: Unpin> AsyncRead for Guarded<S, G> {
+impl AsyncRead for StreamInUse {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.wire).poll_read(cx, buf)
     }
@@ -310,6 +289,6 @@ impl AsyncWrite for Replayed {
     write_through!();
 }
 
-impl<S: AsyncWrite + Unpin, G: Unpin> AsyncWrite for Guarded<S, G> {
+impl AsyncWrite for StreamInUse {
     write_through!();
 }

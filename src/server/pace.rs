@@ -6,7 +6,10 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -70,10 +73,10 @@ impl Pace {
         self.set(READING);
     }
 
-    pub fn begin_serving(&self) {
+    /// A request is served until what this gives is dropped.
+    pub fn begin_serving(self: &Arc<Self>) -> Serving {
         self.in_flight.fetch_add(1, Relaxed);
-        // Since when does not matter: what is served has deadlines of its own.
-        self.word.store(SERVING, Relaxed);
+        Serving(self.clone())
     }
 
     /// Whether what comes next may be the rest of a body. Then the connection keeps its state.
@@ -85,11 +88,12 @@ impl Pace {
         !self.has_body.load(Relaxed)
     }
 
-    /// An answer is over, as far as the gateway is concerned.
-    pub fn end_serving(&self) {
-        if self.in_flight.fetch_sub(1, Relaxed) == 1 {
-            self.set(WAITING);
-        }
+    /// What the connection does, and since when; while anything is served that has deadlines of its own.
+    fn doing(&self) -> (u64, Tick) {
+        let is_serving = self.in_flight.load(Acquire) > 0;
+        let word = self.word.load(Relaxed);
+        let doing = if is_serving { SERVING } else { word & 3 };
+        (doing, Tick(word >> 2))
     }
 
     /// A `Content-Length` came with the head of the request that is served now. (Looked for in each read where heads
@@ -115,7 +119,7 @@ impl Pace {
         if self.is_http_2.load(Relaxed) {
             return;
         }
-        let doing = self.word.load(Relaxed) & 3;
+        let (doing, _) = self.doing();
         if doing == WAITING {
             self.set(READING);
         }
@@ -130,7 +134,7 @@ impl Pace {
         } else if self.stalled.load(Relaxed) != 0 {
             self.stalled.store(0, Relaxed);
             // What is still written of the last answer is not idleness.
-            if self.word.load(Relaxed) & 3 == WAITING {
+            if self.doing().0 == WAITING {
                 self.set(WAITING);
             }
         }
@@ -138,8 +142,8 @@ impl Pace {
 
     /// Since when nothing has been asked, if everything was answered and taken.
     pub fn idle_for(&self, now: Tick) -> Option<Duration> {
-        let word = self.word.load(Relaxed);
-        (word & 3 == WAITING && self.stalled.load(Relaxed) == 0).then(|| now.since(Tick(word >> 2)))
+        let (doing, since) = self.doing();
+        (doing == WAITING && self.stalled.load(Relaxed) == 0).then(|| now.since(since))
     }
 
     pub fn is_over(&self, patience: Duration) -> bool {
@@ -152,13 +156,13 @@ impl Pace {
     }
 
     fn time_left(&self, patience: Duration, now: Tick) -> Duration {
-        let word = self.word.load(Relaxed);
-        let of_phase = match word & 3 {
+        let (doing, since) = self.doing();
+        let of_phase = match doing {
             WAITING => Some(limits::KEEP_ALIVE),
             READING => Some(patience),
             _ => None,
         };
-        let left = of_phase.map_or(Duration::MAX, |time| time.saturating_sub(now.since(Tick(word >> 2))));
+        let left = of_phase.map_or(Duration::MAX, |time| time.saturating_sub(now.since(since)));
         match self.stalled.load(Relaxed) {
             0 => left,
             since => left.min(limits::STALLED_CLIENT.saturating_sub(now.since(Tick(since)))),
@@ -173,10 +177,22 @@ fn names_length(read: &[u8]) -> bool {
     lines.any(|line| line.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME)))
 }
 
-/// An answer's body; when it ends, or nobody wants more of it, its connection has one request less to serve.
+/// A request being served: from its head until its answer is over, as far as the gateway is concerned, or its client
+/// left.
+pub struct Serving(Arc<Pace>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // First the time, then the count: in between nobody takes the connection for one that has long been idle.
+        self.0.set(WAITING);
+        self.0.in_flight.fetch_sub(1, Release);
+    }
+}
+
+/// An answer's body that flows, and is served until it ends or nobody wants more of it.
 pub struct Served {
     flow: Arc<Flow>,
-    pace: Arc<Pace>,
+    _serving: Serving,
 }
 
 struct Flow {
@@ -191,21 +207,19 @@ struct Flow {
 struct Stalled;
 
 impl Served {
-    pub fn wrap(body: Body, pace: &Arc<Pace>) -> Body {
+    pub fn wrap(body: Body, serving: Serving) -> Body {
         match body {
             Body::Flowing(_) => {
                 let flow = Arc::new(Flow { body: Mutex::new(Some(body)), unasked: AtomicU64::new(Tick::now().0) });
+                let pace = &serving.0;
                 if pace.is_http_2.load(Relaxed) {
                     let mut flows = pace.flows.lock();
                     flows.retain(|flow| flow.strong_count() > 0);
                     flows.push(Arc::downgrade(&flow));
                 }
-                Body::flowing(Served { flow, pace: pace.clone() })
+                Body::flowing(Served { flow, _serving: serving })
             }
-            whole => {
-                pace.end_serving();
-                whole
-            }
+            whole => whole,
         }
     }
 }
@@ -230,12 +244,6 @@ impl hyper::body::Body for Served {
 
     fn size_hint(&self) -> SizeHint {
         self.flow.body.lock().as_ref().map_or_else(SizeHint::default, Body::size_hint)
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        self.pace.end_serving();
     }
 }
 
@@ -321,14 +329,13 @@ mod tests {
 
     #[test]
     fn a_connection_idles_only_when_all_is_answered_and_taken() {
-        let pace = Pace::new();
+        let pace = Arc::new(Pace::new());
         assert!(pace.idle_for(Tick::now()).is_some());
-        pace.begin_serving();
-        pace.begin_serving();
-        pace.end_serving();
+        let (one, other) = (pace.begin_serving(), pace.begin_serving());
+        drop(one);
         assert!(pace.idle_for(Tick::now()).is_none());
         pace.note_written(false);
-        pace.end_serving();
+        drop(other);
         assert!(pace.idle_for(Tick::now()).is_none());
         pace.note_written(true);
         assert!(pace.idle_for(Tick::now()).is_some());

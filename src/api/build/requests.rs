@@ -126,6 +126,10 @@ impl Building<'_> {
                 let texts = mock.response.iter().chain(mock.headers.iter().map(|(_, value)| value));
                 let used: Vec<String> = texts.flat_map(Template::path_parameters_used).map(str::to_owned).collect();
                 self.check_names(&settings.place, used.iter().map(String::as_str), names);
+                if mock.status.is_informational() {
+                    let found = format!("`{}` is no status that ends a request", mock.status.as_u16());
+                    self.problems.problem_with_help(&settings.place, found, "write one from 200 to 599");
+                }
                 if !may_have_body(mock.status) && mock.response.is_some() {
                     let found = format!("an answer with status {} has no body", mock.status.as_u16());
                     self.problems.problem_with_help(&settings.place, found, "leave out `response`");

@@ -29,7 +29,7 @@ use http::header::HOST;
 use http::uri::{Authority, Scheme};
 use http::{Request, Response, StatusCode, Uri, Version, response};
 
-use crate::model::body::{Body, BodyError, Progress, Unread};
+use crate::model::body::{Body, BodyError, Unread};
 use crate::model::clock::Tick;
 use crate::model::limits;
 use answer::{Answering, Carrier};
@@ -175,19 +175,18 @@ impl Backend {
     /// Sends one request, whose URI is in origin form and whose `Host` is set, and reads what `keep` says of
     /// the answer, all within `timeout`.
     pub async fn call(&self, request: Request<Body>, keep: Keep, timeout: Duration) -> Result<Answer, Error> {
-        let exchange = async {
-            let (head, body) = self.exchange(request, Patience::new(timeout, None)).await?.into_parts();
-            Ok(Answer { head, body: read(body, keep).await? })
+        let patience = Patience::new(timeout, None);
+        let (head, body) = self.forward(request, patience).await?.into_parts();
+        // What is there already needs no timer.
+        let body = match body {
+            Body::Whole(_) => read(body, keep).await?,
+            Body::Flowing(_) => patience.bound(pin!(read(body, keep))).await?,
         };
-        tokio::time::timeout(timeout, exchange).await.unwrap_or(Err(Error::Timeout(timeout)))
+        Ok(Answer { head, body })
     }
 
     /// Sends one request and waits for the answer's head; a body that is not there yet flows.
-    pub async fn forward(&self, request: Request<Body>, patience: Patience<'_>) -> Result<Response<Body>, Error> {
-        self.exchange(request, patience).await
-    }
-
-    async fn exchange(&self, mut request: Request<Body>, patience: Patience<'_>) -> Result<Response<Body>, Error> {
+    pub async fn forward(&self, mut request: Request<Body>, patience: Patience<'_>) -> Result<Response<Body>, Error> {
         if self.pool.servers().len() > 1 && is_short(&request) {
             request = patience.bound(Box::pin(gathered(request)).as_mut()).await?;
         }
@@ -223,12 +222,12 @@ impl Backend {
                 Ok(Attempt::Lost(error)) => (Error::Lost(error), Failure::Sent, None),
                 Err(error) => (error, Failure::Sent, None),
             };
-            if patience.progress.is_some_and(Progress::is_to_blame) {
+            let is_late = matches!(error, Error::Timeout(_));
+            if patience.progress.is_some_and(|progress| progress.is_to_blame(is_late)) {
                 // Whoever sends the body: no server is worse for it.
                 return Err(error);
             }
             self.note(picked.server(), picked.failed(Tick::now()));
-            let is_late = matches!(error, Error::Timeout(_));
             if is_late {
                 // A connection of HTTP/2 on which nothing comes any more would be everybody's.
                 picked.server().kept.share_no_more();
@@ -329,7 +328,8 @@ impl Backend {
         let mut last = None;
         loop {
             let Some(picked) = self.pool.pick(Tick::now(), &mut tried) else { return Err(gone(last)) };
-            let stream = match patience.bound(pin!(async { Ok(self.connect(&picked).await) })).await? {
+            let opened = patience.bound(pin!(async { Ok(self.connect(&picked).await) })).await;
+            let stream = match opened.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
                 Ok(stream) => stream,
                 Err(error) => {
                     self.note(picked.server(), picked.failed(Tick::now()));
