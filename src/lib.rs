@@ -10,7 +10,7 @@
 //! | 5 | `engine` | the one place that knows the order of things |
 //! | 4 | `api` | what routes.toml describes, checked and ready to serve |
 //! | 3 | `connections`, `steps` | the connection manager; what may happen to a call |
-//! | 2 | `outbound` | the way to backends, signatures |
+//! | 2 | `outbound`, `store` | the way to backends, events, signatures; what outlives the process |
 //! | 1 | `expressions`, `telemetry` | the small languages; metrics and logs |
 //! | 0 | `model` | the words of the domain |
 //!
@@ -27,5 +27,6 @@ pub mod model;
 pub mod outbound;
 pub mod server;
 pub mod steps;
+pub mod store;
 pub mod telemetry;
 pub mod transports;

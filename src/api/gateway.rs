@@ -1,6 +1,6 @@
 //! Everything one routes.toml describes, checked and ready to serve. A reload makes a new one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +15,9 @@ use super::stage::Stage;
 use super::tls::Material;
 use crate::model::address::ListenAt;
 use crate::model::client::StageKey;
+use crate::model::periods::Quota;
 use crate::outbound::backends::Backend;
-use crate::steps::authorizers::Credentials;
+use crate::steps::authorizers::credentials::Credentials;
 
 pub struct Gateway {
     pub settings: Settings,
@@ -25,10 +26,12 @@ pub struct Gateway {
     /// Which certificates are to be ordered.
     pub acme: Option<Acme>,
     pub directory: Directory,
-    pub credentials: Credentials,
+    pub credentials: Arc<Credentials>,
     pub stages: HashMap<StageKey, Arc<Stage>>,
     pub http_stages: HashMap<StageKey, Arc<HttpStage>>,
-    /// Every backend that an integration calls.
+    /// The quotas of usage plans, for who reports what was used.
+    pub quotas: BTreeMap<String, Quota>,
+    /// Every backend that an integration or an authorizer calls.
     pub backends: Vec<Arc<Backend>>,
     /// Stages that a reload removed and that still have sockets to say goodbye to.
     pub retired: HashMap<StageKey, Arc<Stage>>,

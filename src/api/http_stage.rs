@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::admission::{Admission, Entrance};
 use super::paths::Paths;
 use crate::expressions::scope::StageVariables;
 use crate::model::client::StageKey;
@@ -20,6 +21,7 @@ pub struct HttpStage {
     pub variables: StageVariables,
     pub cors: Option<Arc<Cors>>,
     pub limits: HttpLimits,
+    pub entrance: Entrance,
     pub metrics: Arc<StageMetrics>,
     /// The same over all reloads that keep the stage.
     retired: OnceLock<CancellationToken>,
@@ -47,6 +49,7 @@ pub struct HttpRoute {
     pub response_parameters: ResponseParameters,
     /// Carries upgraded connections to a backend that speaks their protocol itself.
     pub upgrade: bool,
+    pub admission: Admission,
 }
 
 /// What a stage is made of; everything in it has been checked.
@@ -56,13 +59,14 @@ pub struct Parts {
     pub variables: StageVariables,
     pub cors: Option<Arc<Cors>>,
     pub limits: HttpLimits,
+    pub entrance: Entrance,
     pub metrics: Arc<StageMetrics>,
 }
 
 impl HttpStage {
     pub fn new(parts: Parts) -> Self {
-        let Parts { key, routes, variables, cors, limits, metrics } = parts;
-        Self { key, routes, variables, cors, limits, metrics, retired: OnceLock::new() }
+        let Parts { key, routes, variables, cors, limits, entrance, metrics } = parts;
+        Self { key, routes, variables, cors, limits, entrance, metrics, retired: OnceLock::new() }
     }
 
     /// Ends when a reload has removed the stage: what it still carries ends then.

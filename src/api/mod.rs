@@ -2,12 +2,14 @@
 //! checked and ready to serve.
 
 pub mod acme;
+pub mod admission;
 pub mod build;
 pub mod directory;
 pub mod file;
 pub mod files;
 pub mod gateway;
 pub mod http_stage;
+pub mod kept;
 pub mod paths;
 pub mod report;
 pub mod routes;
@@ -15,24 +17,22 @@ pub mod stage;
 pub mod tls;
 
 use crate::model::problem::Problems;
-use crate::outbound::backends::Servers;
-use crate::telemetry::metrics::Metrics;
 use files::Files;
+use kept::Kept;
 
 /// Reads and checks the text of a routes.toml: a gateway ready to serve, or every problem in the way of
 /// one. Warnings may come with either. `files` are those that it names,
-/// `servers` those that are in use.
+/// `kept` is what outlives one load.
 pub fn load(
     source: &str,
     env: &dyn Fn(&str) -> Option<String>,
     allow_unset_env: bool,
     files: &Files,
-    servers: &Servers,
-    metrics: &Metrics,
+    kept: &Kept,
 ) -> (Option<gateway::Gateway>, Problems) {
     let (file, mut problems) = file::read(source, env, allow_unset_env);
     let Some(file) = file else { return (None, problems) };
-    let (gateway, more) = build::build(&file, files, servers, metrics);
+    let (gateway, more) = build::build(&file, files, kept);
     problems.merge(more);
     let problems = problems.sorted();
     (gateway.filter(|_| !problems.has_problems()), problems)

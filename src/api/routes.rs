@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::admission::Admission;
 use crate::expressions::selection::SelectionExpression;
 use crate::model::call::Incoming;
 use crate::steps::integrations::Integration;
@@ -14,6 +15,10 @@ pub struct Route {
     pub parameters: RequestParameters,
     pub integration: Integration,
     pub two_way: bool,
+    /// What is asked of a message; what `$connect` asks stands in the stage.
+    pub admission: Admission,
+    /// A message brings a fresh token.
+    pub refreshes: bool,
 }
 
 pub struct Routes {

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
+use super::admission::{Admission, Entrance};
 use super::routes::Routes;
 use crate::connections::Bounds;
 use crate::expressions::scope::StageVariables;
 use crate::model::client::StageKey;
-use crate::steps::authorizers::Authorization;
+use crate::steps::authorizers::credentials::Authorization;
+use crate::steps::throttles::{Bucket, Rate};
 use crate::telemetry::metrics::StageMetrics;
 
 pub struct Stage {
@@ -22,6 +24,11 @@ pub struct Stage {
     /// hangs does not keep those of other stages waiting.
     pub disconnect_turns: Semaphore,
     pub connections_api: Authorization,
+    /// One bucket for all pushes.
+    pub push_throttle: Option<Arc<Bucket>>,
+    pub entrance: Entrance,
+    /// What `$connect` asks of its callers, be there such a route or not.
+    pub connect: Admission,
     pub metrics: Arc<StageMetrics>,
 }
 
@@ -43,6 +50,9 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     pub idle_counts_pings: bool,
     pub disconnect_retry: Duration,
+    /// Messages of one connection, and their bytes.
+    pub messages: Option<Rate>,
+    pub bytes: Option<Rate>,
 }
 
 /// How the messages of one connection run beside each other.

@@ -80,7 +80,7 @@ impl Loading<'_> {
     /// Both files are looked at even if the first is bad.
     fn certificate(&mut self, pair: &Certificate) -> Option<Arc<CertifiedKey>> {
         let chain = self.read(&pair.cert).and_then(|text| self.chain(&pair.cert, &text));
-        let key = self.read(&pair.key).and_then(|text| self.key(&pair.key, &text));
+        let key = self.files.read_secret(&pair.key, self.problems).and_then(|text| self.key(&pair.key, &text));
         let (chain, key) = (chain?, key?);
         self.look_at_leaf(&pair.cert, chain.first()?);
         let key = provider().key_provider.load_private_key(key).map_err(|_| {

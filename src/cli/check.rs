@@ -4,11 +4,10 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::outbound::backends::Servers;
-use crate::telemetry::metrics::Metrics;
+use crate::api::kept::Kept;
 
 pub fn run(path: &Path, allow_unset_env: bool) -> anyhow::Result<ExitCode> {
-    let loaded = match super::load(path, allow_unset_env, &Servers::default(), &Metrics::default()) {
+    let loaded = match super::load(path, allow_unset_env, &Kept::default()) {
         Ok(loaded) => loaded,
         Err(error) => {
             println!("{error:#}");

@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,10 +14,9 @@ use anyhow::Context as _;
 use super::serve::{self, Signals};
 use crate::api;
 use crate::api::files::Files;
-use crate::outbound::backends::Servers;
+use crate::api::kept::Kept;
 use crate::server::Server;
 use crate::server::systemd::PassedSockets;
-use crate::telemetry::metrics::Metrics;
 
 const ROUTES: &str = include_str!("../../routes.toml");
 
@@ -32,14 +32,13 @@ pub async fn run() -> anyhow::Result<ExitCode> {
         Err(_) => tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?,
     };
     let routes = routes(free_port(GATEWAY_PORT), free_port(ADMIN_PORT), backend.local_addr()?.port());
-    let metrics = Metrics::default();
-    let (gateway, problems) =
-        api::load(&routes, &|_| None, false, &Files::new(Path::new(".")), &Servers::default(), &metrics);
+    let kept = Arc::new(Kept::default());
+    let (gateway, problems) = api::load(&routes, &|_| None, false, &Files::new(Path::new(".")), &kept);
     let mut gateway = gateway.with_context(|| api::report::render("routes.toml", &routes, &problems, false))?;
     // Nobody waits half a minute for a demo to stop.
     gateway.settings.drain_timeout = Duration::from_secs(2);
     let mut signals = Signals::new()?;
-    let server = Server::start(gateway, PassedSockets::default(), metrics).await?;
+    let server = Server::start(gateway, PassedSockets::default(), &kept).await?;
     let address =
         server.client_listeners().first().and_then(|at| at.address.tcp()).context("the demo has a listener")?;
     let chat = tokio::spawn(chat::serve(backend));
@@ -76,8 +75,7 @@ mod tests {
             assert!(ROUTES.contains(&format!("127.0.0.1:{port}")), "{port}");
             assert!(!routes.contains(&format!("127.0.0.1:{port}")), "{port}");
         }
-        let (gateway, problems) =
-            api::load(&routes, &|_| None, false, &Files::new(Path::new(".")), &Servers::default(), &Metrics::default());
+        let (gateway, problems) = api::load(&routes, &|_| None, false, &Files::new(Path::new(".")), &Kept::default());
         assert!(gateway.is_some() && problems.is_empty(), "{}", api::report::render("x", &routes, &problems, false));
     }
 }

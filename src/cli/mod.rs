@@ -5,6 +5,7 @@ mod demo;
 mod routes;
 mod schema;
 mod serve;
+mod usage;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,11 +13,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::api::files::{Files, Seen};
-use crate::api::{self, gateway::Gateway};
+use crate::api::{self, gateway::Gateway, kept::Kept};
 use crate::model::problem::Problems;
-use crate::outbound::backends::Servers;
 use crate::telemetry::log;
-use crate::telemetry::metrics::Metrics;
 
 /// A WebSocket-first real-time API gateway that speaks Amazon API Gateway's dialect.
 #[derive(Parser)]
@@ -56,6 +55,8 @@ enum Verb {
     },
     /// Print the JSON Schema of the file, for editors
     Schema,
+    /// Report what API keys used, by day
+    Usage(usage::Wanted),
 }
 
 /// Runs the command line of this process.
@@ -68,6 +69,7 @@ pub fn run() -> ExitCode {
         Verb::Check { file, allow_unset_env } => check::run(&file, allow_unset_env),
         Verb::Routes { file } => routes::run(&file),
         Verb::Schema => schema::run(),
+        Verb::Usage(wanted) => usage::run(wanted),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("livegate: {error:#}");
@@ -84,11 +86,11 @@ struct Loaded {
     seen: Seen,
 }
 
-fn load(path: &Path, allow_unset_env: bool, servers: &Servers, metrics: &Metrics) -> anyhow::Result<Loaded> {
+fn load(path: &Path, allow_unset_env: bool, kept: &Kept) -> anyhow::Result<Loaded> {
     let source =
         std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("cannot read `{}`: {error}", path.display()))?;
-    let files = Files::new(path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")));
-    let (gateway, problems) = api::load(&source, &environment, allow_unset_env, &files, servers, metrics);
+    let files = Files::of(path);
+    let (gateway, problems) = api::load(&source, &environment, allow_unset_env, &files, kept);
     Ok(Loaded { gateway, problems, source, seen: files.seen() })
 }
 

@@ -4,17 +4,18 @@ use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::ExitCode;
 
+use crate::api::admission::Admission;
 use crate::api::directory::{Host, Place, Served};
 use crate::api::gateway::Gateway;
+use crate::api::kept::Kept;
 use crate::model::client::StageKey;
-use crate::outbound::backends::Servers;
-use crate::telemetry::metrics::Metrics;
+use crate::steps::throttles::Bucket;
 
 const HEAD: [&str; 7] = ["API", "STAGE", "ADDRESS", "ROUTE", "INTEGRATION", "AUTHORIZER", "THROTTLE"];
 
 pub fn run(path: &Path) -> anyhow::Result<ExitCode> {
     // The table is of use without the secrets too.
-    let loaded = super::load(path, true, &Servers::default(), &Metrics::default())?;
+    let loaded = super::load(path, true, &Kept::default())?;
     if loaded.problems.has_problems() {
         print!("{}", loaded.report(path, std::io::stdout().is_terminal()));
         return Ok(ExitCode::FAILURE);
@@ -30,24 +31,32 @@ fn table(gateway: &Gateway) -> String {
     let mut places: Vec<&Place> = gateway.directory.places().iter().collect();
     places.sort_by_key(|place| (place.key().api.clone(), place.key().stage.clone()));
     for place in places {
-        let mut row = |route: &str, integration: String, authorizer: &str, below: &str| {
+        let mut row = |route: &str, integration: String, (authorizer, throttle): (&str, &str), below: &str| {
             let StageKey { api, stage } = place.key();
             let address = address(place) + below;
-            let cells = [api, stage, &*address, route, &integration, authorizer, "-"];
+            let cells = [api, stage, &*address, route, &integration, authorizer, throttle];
             rows.push(cells.map(str::to_owned));
         };
         match &place.served {
             Served::Sockets(stage) => {
                 for route in stage.routes.all() {
                     let arrow = if route.two_way { "⇄" } else { "→" };
-                    row(&route.key, format!("{arrow} {}", route.integration.describe()), "-", "");
+                    // What `$connect` asks stands in the stage.
+                    let admission = if route.key == "$connect" { &stage.connect } else { &route.admission };
+                    let (authorizer, throttle) = (authorizer(admission), throttle(admission.throttle.as_deref()));
+                    let integration = format!("{arrow} {}", route.integration.describe());
+                    row(&route.key, integration, (&authorizer, &throttle), "");
                 }
-                row("POST GET DELETE", "push".to_owned(), stage.connections_api.name(), "/@connections");
+                let asked = (stage.connections_api.name(), &*throttle(stage.push_throttle.as_deref()));
+                row("POST GET DELETE", "push".to_owned(), asked, "/@connections");
             }
             Served::Requests(stage) => {
                 for route in stage.routes.all() {
                     let arrow = if route.upgrade { "⇅" } else { "→" };
-                    row(&route.key, format!("{arrow} {}", route.integration.describe()), "-", "");
+                    let (authorizer, throttle) =
+                        (authorizer(&route.admission), throttle(route.admission.throttle.as_deref()));
+                    let integration = format!("{arrow} {}", route.integration.describe());
+                    row(&route.key, integration, (&authorizer, &throttle), "");
                 }
             }
         }
@@ -59,6 +68,19 @@ fn table(gateway: &Gateway) -> String {
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     rows.iter().map(line).collect()
+}
+
+/// Who decides: the authorizer by its name, and the API key.
+fn authorizer(admission: &Admission) -> String {
+    let named = admission.authorizer.as_ref().map(|authorization| authorization.name.as_str());
+    let key = admission.wants_api_key.then_some("API key");
+    let all: Vec<_> = named.into_iter().chain(key).collect();
+    if all.is_empty() { "-".to_owned() } else { all.join(" + ") }
+}
+
+/// Calls a second, and how many at once.
+fn throttle(bucket: Option<&Bucket>) -> String {
+    bucket.map_or("-".to_owned(), |bucket| format!("{}/s, {}", bucket.rate().per_second(), bucket.rate().burst()))
 }
 
 fn address(place: &Place) -> String {

@@ -9,11 +9,10 @@ use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::api::files::Seen;
-use crate::outbound::backends::Servers;
+use crate::api::kept::Kept;
 use crate::server::Server;
 use crate::server::reload::Watch;
 use crate::server::systemd::{self, PassedSockets};
-use crate::telemetry::metrics::Metrics;
 
 /// The sockets are taken over before any other thread runs, as the environment is changed by it.
 pub fn run(path: &Path) -> anyhow::Result<ExitCode> {
@@ -23,11 +22,10 @@ pub fn run(path: &Path) -> anyhow::Result<ExitCode> {
 #[tokio::main]
 async fn serve(path: &Path, passed: PassedSockets) -> anyhow::Result<ExitCode> {
     raise_open_files();
-    let metrics = Metrics::default();
+    let kept = Arc::new(Kept::default());
     // Before the file is read, or a change made meanwhile would go unseen.
     let mut watch = Watch::new(path).context("the file cannot be watched for changes")?;
-    let servers = Servers::default();
-    let loaded = super::load(path, false, &servers, &metrics)?;
+    let loaded = super::load(path, false, &kept)?;
     if !loaded.problems.is_empty() {
         // A closed pipe is no reason to stop, here and below.
         let _ = write!(std::io::stderr(), "{}", loaded.report(path, std::io::stderr().is_terminal()));
@@ -35,12 +33,12 @@ async fn serve(path: &Path, passed: PassedSockets) -> anyhow::Result<ExitCode> {
     let Some(gateway) = loaded.gateway else { return Ok(ExitCode::FAILURE) };
     // Before the first client: a signal during start-up must not end the process in the middle.
     let mut signals = Signals::new()?;
-    let server = Server::start(gateway, passed, metrics.clone()).await?;
+    let server = Server::start(gateway, passed, &kept).await?;
     print_listeners(&server);
     systemd::notify_ready();
     watch.follow(loaded.seen.keys());
     let read = Some((loaded.source, loaded.seen));
-    let mut config = Config { path: path.to_owned(), read, servers, metrics, server: server.clone() };
+    let mut config = Config { path: path.to_owned(), read, kept, server: server.clone() };
     loop {
         tokio::select! {
             _ = signals.reload.recv() => config.reload(true, &mut watch),
@@ -91,9 +89,7 @@ struct Config {
     path: PathBuf,
     /// What was read last, with the files that it names; nothing if it could not be read, or not be served.
     read: Option<(String, Seen)>,
-    /// Those in use keep their connections over a reload.
-    servers: Servers,
-    metrics: Metrics,
+    kept: Arc<Kept>,
     server: Arc<Server>,
 }
 
@@ -107,8 +103,8 @@ impl Config {
     }
 
     fn take(&mut self, asked: bool, watch: &mut Watch) {
-        let counters = &self.metrics.reloads;
-        let loaded = match super::load(&self.path, false, &self.servers, &self.metrics) {
+        let counters = &self.kept.metrics.reloads;
+        let loaded = match super::load(&self.path, false, &self.kept) {
             Ok(loaded) => loaded,
             // Said once, not at every event around a file that is away.
             Err(_) if self.read.is_none() && !asked => return,

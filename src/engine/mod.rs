@@ -4,6 +4,7 @@
 //! the call and its own piece of the route. Steps do not know each other: whether one runs, and what
 //! comes before it, is decided here and nowhere else.
 
+mod admission;
 pub mod gateway_responses;
 pub mod reached;
 mod record;
@@ -33,8 +34,9 @@ use crate::model::id::Id;
 use crate::model::limits;
 use crate::model::refusal::{Kind, Refusal};
 use crate::outbound::backends::Keep;
+use crate::steps::throttles::Place;
 use crate::telemetry::metrics::Metrics;
-pub use requests::Asked;
+pub use requests::{Asked, Carried};
 
 pub struct Engine {
     /// Everything routes.toml says, swapped as one when it is read again.
@@ -80,10 +82,18 @@ struct Disconnects {
 
 /// What becomes of a handshake.
 pub enum Opening {
-    /// The backend said 2xx, or there is no `$connect` route; with the subprotocol it chose.
-    Accepted(Option<HeaderValue>),
+    /// The backend said 2xx, or there is no `$connect` route.
+    Accepted(Accepted),
     /// The backend said something else, which the client gets to see.
     Declined(Reply),
+}
+
+/// A handshake that may become a connection.
+pub struct Accepted {
+    /// The one that the backend chose, or one that goes with a token among the offered.
+    pub subprotocol: Option<HeaderValue>,
+    /// Its place among the connections of its address, to be kept for as long as it lives.
+    pub place: Place,
 }
 
 impl Engine {
@@ -154,16 +164,23 @@ impl Engine {
 
     /// `$connect`: nothing goes to the client before this has ended.
     pub async fn connect(&self, stage: &Stage, client: &Client, handshake: &Handshake) -> Result<Opening, Refusal> {
-        let Some(route) = &stage.routes.connect else { return Ok(Opening::Accepted(None)) };
         let happening = Happening { client, event: ConnectionEvent::Connect(handshake) };
-        let call = call(happening, &route.key);
+        let mut call = call(happening, "$connect");
+        let place = self.let_in(stage, &mut call, client, handshake).await.inspect_err(|refusal| {
+            stage.metrics.connects_refused.increment(1);
+            record::refused(&stage.metrics, call.subject(), refusal);
+        })?;
+        let of_token = admission::subprotocol(stage, handshake);
+        let Some(route) = &stage.routes.connect else {
+            return Ok(Opening::Accepted(Accepted { subprotocol: of_token, place }));
+        };
         let outcome = self.integrate(stage, route, happening, &call, Keep::Beginning(limits::REFUSAL_BODY)).await;
         match &outcome {
             Ok(reply) if reply.status.is_success() => {}
             Ok(_) => stage.metrics.connects_refused.increment(1),
             Err(_) => stage.metrics.connects_failed.increment(1),
         }
-        opening(outcome?)
+        opening(outcome?, of_token, place)
     }
 
     /// The handshake is settled: from here on the connection can be pushed to, and one
@@ -183,7 +200,11 @@ impl Engine {
             return Some(gateway_responses::frame(&refusal, client.id, request_id, message.id));
         };
         let happening = Happening { client, event: ConnectionEvent::Message(message) };
-        let call = call(happening, &route.key);
+        let mut call = call(happening, &route.key);
+        if let Err(refusal) = self.let_pass(stage, route, client, &mut call).await {
+            record::refused(&stage.metrics, call.subject(), &refusal);
+            return Some(gateway_responses::frame(&refusal, client.id, call.request_id, message.id));
+        }
         let keep = if route.two_way { Keep::Whole(stage.limits.max_message) } else { Keep::Nothing };
         let outcome = self.integrate(stage, route, happening, &call, keep).await;
         let outcome = match outcome {
@@ -195,6 +216,14 @@ impl Engine {
         };
         outcome
             .unwrap_or_else(|refusal| Some(gateway_responses::frame(&refusal, client.id, call.request_id, message.id)))
+    }
+
+    /// A message beyond what its connection may send: it is told so, and goes no further.
+    pub fn message_throttled(&self, stage: &Stage, client: &Client, message: &Incoming, refusal: &Refusal) -> Outgoing {
+        stage.metrics.messages_in.increment(1);
+        let request_id = Id::random();
+        record::refused(&stage.metrics, of_no_route(client, request_id), refusal);
+        gateway_responses::frame(refusal, client.id, request_id, message.id)
     }
 
     /// A step panicked on a message: its own call fails and no other.
@@ -285,17 +314,19 @@ impl Engine {
 }
 
 fn call<'a>(happening: Happening<'a>, route_key: &'a str) -> Call<'a> {
-    Call { event: Event::Connection(happening), route_key, request_id: Id::random(), at: Timestamp::now() }
+    let identity = happening.client.identity.load_full();
+    Call { event: Event::Connection(happening), route_key, request_id: Id::random(), at: Timestamp::now(), identity }
 }
 
 fn of_no_route(client: &Client, request_id: Id) -> Subject<'_> {
     Subject { stage: &client.stage, connection: Some(client.id), route_key: "-", request_id }
 }
 
-fn opening(reply: Reply) -> Result<Opening, Refusal> {
+fn opening(reply: Reply, of_token: Option<HeaderValue>, place: Place) -> Result<Opening, Refusal> {
     if reply.status.is_success() {
         let mut headers = reply.headers;
-        return Ok(Opening::Accepted(headers.remove(http::header::SEC_WEBSOCKET_PROTOCOL)));
+        let subprotocol = headers.remove(http::header::SEC_WEBSOCKET_PROTOCOL).or(of_token);
+        return Ok(Opening::Accepted(Accepted { subprotocol, place }));
     }
     if reply.status.is_informational() || reply.status.is_redirection() {
         let detail = format_args!("the backend answered {} to $connect", reply.status);

@@ -63,7 +63,14 @@ pub fn refused(metrics: &StageMetrics, subject: Subject<'_>, refusal: &Refusal) 
         Kind::IntegrationTimeout => metrics.execution_errors.timeout.increment(1),
         Kind::IntegrationFailure => metrics.execution_errors.bad_answer.increment(1),
         Kind::Internal => metrics.execution_errors.internal.increment(1),
+        Kind::AuthorizerFailure => metrics.execution_errors.authorizer.increment(1),
         Kind::Forbidden
+        | Kind::AccessDenied
+        | Kind::ExplicitDeny
+        | Kind::Unauthorized
+        | Kind::InvalidApiKey
+        | Kind::Throttled
+        | Kind::QuotaExceeded
         | Kind::NotFound
         | Kind::BadRequest
         | Kind::BadRequestBody
@@ -71,6 +78,9 @@ pub fn refused(metrics: &StageMetrics, subject: Subject<'_>, refusal: &Refusal) 
         | Kind::TooSlow => {
             metrics.client_errors.increment(1);
         }
+    }
+    if let Some(cause) = refusal.cause {
+        metrics.refusals(cause).increment(1);
     }
     let Subject { stage, connection, route_key, request_id } = subject;
     let (api, stage, connection_id) = (&*stage.api, &*stage.stage, connection.map(tracing::field::display));

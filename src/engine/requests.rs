@@ -5,16 +5,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, ORIGIN};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
+use super::admission::check_origin;
 use super::{Engine, gateway_responses, record};
 use crate::api::http_stage::{HttpLimits, HttpRoute, HttpStage};
 use crate::expressions::scope::Scope;
 use crate::model::body::{Body, Progress, Unread};
 use crate::model::call::{Call, Event, Reply, Subject};
 use crate::model::clock::Timestamp;
+use crate::model::headers;
 use crate::model::id::Id;
+use crate::model::identity::Identity;
 use crate::model::limits;
 use crate::model::refusal::{Kind, Refusal};
 use crate::model::request::HttpRequest;
@@ -57,6 +60,12 @@ struct Passed<'a> {
     progress: &'a Progress,
 }
 
+/// A backend's stream that speaks another protocol, and when the token that opened it expires.
+pub struct Carried {
+    pub switched: Switched,
+    pub until: Option<Timestamp>,
+}
+
 impl Engine {
     /// A request: every one gets an answer. `route` is what its method and path led to, or why they led nowhere.
     pub async fn request(&self, stage: &HttpStage, route: Result<&HttpRoute, Refusal>, asked: Asked) -> Reply<Body> {
@@ -92,23 +101,52 @@ impl Engine {
 
     async fn answer(&self, stage: &HttpStage, route: &HttpRoute, request_id: Id, asked: Asked) -> Reply<Body> {
         let Asked { mut request, mut body, progress } = asked;
-        let read = match route.needs_body() {
-            true => Box::pin(read(&mut request, &mut body, &progress, &stage.limits)).await,
-            false => Ok(()),
+        let subject = Subject { stage: &stage.key, connection: None, route_key: &route.key, request_id };
+        let admitted = self.admit(stage, route, request_id, &mut request, &mut body, &progress).await;
+        let identity = match admitted {
+            Ok(identity) => identity,
+            Err(refusal) => {
+                record::refused(&stage.metrics, subject, &refusal);
+                return gateway_responses::request(&refusal);
+            }
         };
         let headers = headers_to_send(route, &mut request);
-        let call = Call { event: Event::Request(&request), route_key: &route.key, request_id, at: Timestamp::now() };
-        let outcome = match read {
-            Ok(()) => {
-                self.integrate_request(stage, route, &call, &request, Passed { headers, body, progress: &progress })
-                    .await
-            }
-            Err(refusal) => {
-                record::refused(&stage.metrics, call.subject(), &refusal);
-                Err(refusal)
-            }
-        };
+        let event = Event::Request(&request);
+        let call = Call { event, route_key: &route.key, request_id, at: Timestamp::now(), identity };
+        let outcome =
+            self.integrate_request(stage, route, &call, &request, Passed { headers, body, progress: &progress }).await;
         outcome.unwrap_or_else(|refusal| gateway_responses::request(&refusal))
+    }
+
+    /// Everything in front of the integration; gives back who is calling. The body is read no earlier than it has to be.
+    async fn admit(
+        &self,
+        stage: &HttpStage,
+        route: &HttpRoute,
+        request_id: Id,
+        request: &mut HttpRequest,
+        body: &mut Body,
+        progress: &Progress,
+    ) -> Result<Option<Arc<Identity>>, Refusal> {
+        self.throttle_request(stage, route, request)?;
+        if route.admission.needs_body() {
+            Box::pin(read(request, body, progress, &stage.limits)).await?;
+        }
+        let mut identity = None;
+        if !route.admission.is_open() {
+            let event = Event::Request(request);
+            let mut call = Call { event, route_key: &route.key, request_id, at: Timestamp::now(), identity };
+            self.admit_request(stage, route, request, &request.head.headers, &mut call).await?;
+            identity = call.identity;
+        }
+        if route.needs_body() && !route.admission.needs_body() {
+            Box::pin(read(request, body, progress, &stage.limits)).await?;
+        }
+        if route.admission.needs_body() {
+            // A signature is for us alone.
+            request.head.headers.remove(AUTHORIZATION);
+        }
+        Ok(identity)
     }
 
     /// The tail of every request: ask what answers for the route, write down how it went, shape the answer.
@@ -155,11 +193,31 @@ impl Engine {
         route: &HttpRoute,
         mut request: Box<HttpRequest>,
         protocol: HeaderValue,
-    ) -> (Reply<Body>, Option<Switched>) {
+    ) -> (Reply<Body>, Option<Carried>) {
         let began = Instant::now();
         let request_id = Id::random();
+        let subject = Subject { stage: &stage.key, connection: None, route_key: &route.key, request_id };
+        let admitted = match check_origin(&stage.entrance, &request.head.headers, request.scheme, &host_of(&request)) {
+            Ok(()) => {
+                let (mut body, progress) = (Body::default(), Progress::default());
+                self.admit(stage, route, request_id, &mut request, &mut body, &progress).await
+            }
+            Err(refusal) => Err(refusal),
+        };
+        let identity = match admitted {
+            Ok(identity) => identity,
+            Err(refusal) => {
+                record::refused(&stage.metrics, subject, &refusal);
+                let mut reply = gateway_responses::request(&refusal);
+                reply.headers.insert(APIGW_REQUESTID, request_id.header());
+                record::requested(&stage.metrics, began, reply.status);
+                return (reply, None);
+            }
+        };
+        let until = identity.as_ref().and_then(|identity| identity.expiry).map(|expiry| expiry.at);
         let headers = headers_to_send(route, &mut request);
-        let call = Call { event: Event::Request(&request), route_key: &route.key, request_id, at: Timestamp::now() };
+        let event = Event::Request(&request);
+        let call = Call { event, route_key: &route.key, request_id, at: Timestamp::now(), identity };
         let outcome = match &route.integration {
             RequestIntegration::HttpProxy(forward) if !self.is_draining() => {
                 let scope = Scope { call: &call, stage_variables: &stage.variables };
@@ -181,8 +239,14 @@ impl Engine {
         let mut reply = outcome.unwrap_or_else(|refusal| gateway_responses::request(&refusal));
         reply.headers.insert(APIGW_REQUESTID, request_id.header());
         record::requested(&stage.metrics, began, reply.status);
-        (reply, stream)
+        (reply, stream.map(|switched| Carried { switched, until }))
     }
+}
+
+/// The host as the client wrote it.
+fn host_of(request: &HttpRequest) -> String {
+    let host = request.head.headers.get(HOST).map(|host| headers::text(host).into_owned());
+    host.unwrap_or_else(|| request.domain_name.to_string())
 }
 
 /// Has the whole body where mappings and events look for it; it goes on to the backend all the same.

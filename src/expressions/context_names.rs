@@ -15,8 +15,14 @@ const EVERYWHERE: &[&str] = &[
     "authorizer.*",
     "domainName",
     "extendedRequestId",
+    "identity.accountId",
+    "identity.apiKey",
+    "identity.apiKeyId",
+    "identity.caller",
     "identity.sourceIp",
+    "identity.user",
     "identity.userAgent",
+    "identity.userArn",
     "requestId",
     "requestTime",
     "requestTimeEpoch",
@@ -50,17 +56,11 @@ const ON_REQUESTS: &[&str] = &[
 
 /// Names that AWS fills in and this version does not: saying so beats calling them misspelt.
 const NOT_YET: &[&str] = &[
-    "identity.accountId",
-    "identity.apiKey",
-    "identity.apiKeyId",
-    "identity.caller",
     "identity.cognitoAuthenticationProvider",
     "identity.cognitoAuthenticationType",
     "identity.cognitoIdentityId",
     "identity.cognitoIdentityPoolId",
     "identity.principalOrgId",
-    "identity.user",
-    "identity.userArn",
     "status",
 ];
 
@@ -177,7 +177,8 @@ mod tests {
         check("connectionID", "did you mean `context.connectionId`?");
         check("conectionId", "did you mean `context.connectionId`?");
         check("identity.sourceip", "did you mean `context.identity.sourceIp`?");
-        check("identity.apiKey", "`context.identity.apiKey` is not in this version");
+        check("identity.apiKey", "known");
+        check("identity.principalOrgId", "`context.identity.principalOrgId` is not in this version");
         check("", "there are apiId, ");
         check("completelyOther", "there are apiId, ");
     }

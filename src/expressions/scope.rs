@@ -73,10 +73,13 @@ impl Source for Scope<'_> {
             "requestId" | "extendedRequestId" => text(self.call.request_id.to_string()),
             "requestTime" => text(self.call.at.clf()),
             "requestTimeEpoch" => text(self.call.at.0.to_string()),
-            _ => match self.call.event {
-                Event::Connection(happening) => of_connection(happening, name),
-                Event::Request(request) => of_request(request, name),
-            },
+            _ => {
+                let of_caller = self.call.identity.as_ref().and_then(|identity| identity.context(name));
+                of_caller.or_else(|| match self.call.event {
+                    Event::Connection(happening) => of_connection(happening, name),
+                    Event::Request(request) => of_request(request, name),
+                })
+            }
         }
     }
 
@@ -195,7 +198,8 @@ mod tests {
             client_certificate: None,
         };
         let event = Event::Request(&request);
-        let call = Call { event, route_key: "PUT /pets/{id}", request_id: Id::random(), at: Timestamp(0) };
+        let call =
+            Call { event, route_key: "PUT /pets/{id}", request_id: Id::random(), at: Timestamp(0), identity: None };
         let stage_variables = StageVariables::from([("colour".to_owned(), "blue".to_owned())]);
         let template = Template::parse(template, Allowed::REQUEST).unwrap();
         assert_eq!(template.render(&Scope { call: &call, stage_variables: &stage_variables }), expected);

@@ -1,5 +1,7 @@
 //! Call and Reply: one thing asked, one answer, over any transport.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
@@ -8,6 +10,7 @@ use super::client::{Client, StageKey};
 use super::clock::Timestamp;
 use super::close::Close;
 use super::id::{ConnectionId, Id};
+use super::identity::{Granted, Identity};
 use super::request::HttpRequest;
 
 /// One thing asked, as the engine and its steps see it.
@@ -16,6 +19,8 @@ pub struct Call<'a> {
     pub route_key: &'a str,
     pub request_id: Id,
     pub at: Timestamp,
+    /// Who is calling, as far as the steps so far have found out.
+    pub identity: Option<Arc<Identity>>,
 }
 
 #[derive(Clone, Copy)]
@@ -43,7 +48,11 @@ pub enum ConnectionEvent<'a> {
 /// The client's upgrade request.
 pub struct Handshake {
     pub headers: HeaderMap,
+    /// As it was on the wire, and so is the query.
+    pub path: String,
     pub query: Option<String>,
+    /// As the client wrote it, with its port if it named one.
+    pub host: String,
     /// `http` or `https`, and the port the client reached.
     pub scheme: &'static str,
     pub port: u16,
@@ -70,6 +79,23 @@ impl<'a> Call<'a> {
             Event::Request(_) => None,
         };
         Subject { stage: self.stage(), connection, route_key: self.route_key, request_id: self.request_id }
+    }
+
+    /// What the authorizer said of the caller.
+    pub fn granted(&self) -> Option<&Granted> {
+        self.identity.as_ref()?.granted.as_deref()
+    }
+
+    /// `Root=1-{time}-{random}`, as AWS makes one for each call; the same whoever asks.
+    pub fn trace_id(&self) -> HeaderValue {
+        let mut text = *b"Root=1-00000000-000000000000000000000000";
+        let time = ((self.at.0 / 1000) as u32).to_be_bytes();
+        let random = self.request_id.bytes();
+        let digits = time.iter().chain(random).flat_map(|byte| [byte >> 4, byte & 15]);
+        for (place, digit) in (7..15).chain(16..40).zip(digits) {
+            text[place] = b"0123456789abcdef"[usize::from(digit)];
+        }
+        HeaderValue::from_bytes(&text).expect("hexadecimal digits are a header value")
     }
 
     pub fn stage(&self) -> &'a StageKey {

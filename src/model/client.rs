@@ -3,10 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 
 use super::clock::Timestamp;
 use super::id::ConnectionId;
+use super::identity::Identity;
 
 /// One connected client. Kept for as long as the socket, so it holds no more than events need.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub struct Client {
     pub source_ip: IpAddr,
     pub user_agent: Option<Box<str>>,
     pub connected_at: Timestamp,
+    /// Who it is, once `$connect` has found out; nothing where nobody asks.
+    pub identity: ArcSwapOption<Identity>,
 }
 
 /// Names a stage across reloads: the API's name and the stage's.

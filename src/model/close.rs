@@ -41,6 +41,8 @@ closes! {
     TOO_BIG = 1009 "";
     /// The gateway failed.
     INTERNAL = 1011 "Internal error";
+    /// The token that opened the connection expired, and no route with `refreshes_authorization` got a fresh one.
+    TOKEN_EXPIRED = 4401 "Token expired";
 }
 
 impl Close {

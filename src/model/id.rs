@@ -23,6 +23,10 @@ impl Id {
         Self(rand::random())
     }
 
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub fn header(&self) -> HeaderValue {
         HeaderValue::from_bytes(&self.text().0).expect("base64 is a header value")
     }

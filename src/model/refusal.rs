@@ -4,12 +4,69 @@
 //! sees. `engine/gateway_responses.rs` makes answers of them; metrics follow from the fault.
 
 use std::fmt;
+use std::time::Duration;
+
+use http::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderName, HeaderValue};
 
 /// One refused call: which row of the table, and a detail for the log that no client sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     pub kind: Kind,
     pub detail: String,
+    /// What refused it, where more than one step does so with the same answer.
+    pub cause: Option<Cause>,
+    /// What the client is told besides.
+    pub told: Option<Box<Told>>,
+}
+
+/// What a client is told besides the row of the table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// In place of the row's message.
+    pub message: Option<String>,
+    /// `WWW-Authenticate` or `Retry-After`; an answer over HTTP carries it, a frame does not.
+    pub header: Option<(HeaderName, HeaderValue)>,
+}
+
+macro_rules! causes {
+    ($($(#[$doc:meta])* $cause:ident $name:literal;)*) => {
+        /// Why a call was not let in: what refusals are counted by.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Cause { $($(#[$doc])* $cause,)* }
+
+        impl Cause {
+            pub const ALL: &'static [Cause] = &[$(Cause::$cause),*];
+
+            pub fn name(self) -> &'static str {
+                match self { $(Cause::$cause => $name,)* }
+            }
+        }
+    };
+}
+
+causes! {
+    /// A browser's page of another origin.
+    Origin "origin";
+    ResourcePolicy "resource_policy";
+    /// No API key, an unknown or disabled one, or one without a plan for the stage.
+    ApiKey "api_key";
+    /// Nobody knows who is calling.
+    Unauthorized "unauthorized";
+    /// It is known, and may not.
+    Denied "denied";
+    /// The authorizer could not be asked, or its answer could not be used.
+    AuthorizerFailure "authorizer_failure";
+    GatewayThrottle "gateway_throttle";
+    RouteThrottle "route_throttle";
+    UsagePlanThrottle "usage_plan_throttle";
+    Quota "quota";
+    AddressConnections "address_connections";
+    AddressConnects "address_connects";
+    AddressRequests "address_requests";
+    ConnectionMessages "connection_messages";
+    ConnectionBytes "connection_bytes";
+    PushThrottle "push_throttle";
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +107,19 @@ macro_rules! refusals {
 refusals! {
     /// No route for the message, or no stage at that path.
     Forbidden "ACCESS_DENIED" Client 403 "Forbidden";
+    /// The authorizer allows it nowhere.
+    AccessDenied "ACCESS_DENIED" Client 403 "User is not authorized to access this resource";
+    /// The authorizer denies it in so many words.
+    ExplicitDeny "ACCESS_DENIED" Client 403 "User is not authorized to access this resource with an explicit deny";
+    /// Who is calling was not said, or not believed.
+    Unauthorized "UNAUTHORIZED" Client 401 "Unauthorized";
+    /// The authorizer could not be asked, or its answer could not be used. (AWS's message is null.)
+    AuthorizerFailure "AUTHORIZER_FAILURE" Backend 500 "";
+    InvalidApiKey "INVALID_API_KEY" Client 403 "Forbidden";
+    /// More calls than a throttle lets through.
+    Throttled "THROTTLED" Client 429 "Too Many Requests";
+    /// More calls than a usage plan has in its period.
+    QuotaExceeded "QUOTA_EXCEEDED" Client 429 "Limit Exceeded";
     /// No route for the request.
     NotFound "MISSING_ROUTE" Client 404 "Not Found";
     /// The request's path cannot be passed on.
@@ -74,7 +144,45 @@ refusals! {
 
 impl Kind {
     pub fn because(self, detail: impl fmt::Display) -> Refusal {
-        Refusal { kind: self, detail: detail.to_string() }
+        Refusal { kind: self, detail: detail.to_string(), cause: None, told: None }
+    }
+}
+
+impl Refusal {
+    pub fn by(mut self, cause: Cause) -> Self {
+        self.cause = Some(cause);
+        self
+    }
+
+    /// Says to the client when to come back; `None` is never, at this rate.
+    pub fn until(self, retry_after: Option<Duration>) -> Self {
+        let Some(time) = retry_after else { return self };
+        // Whole seconds is what the header has; too early would be refused again.
+        let seconds = (time.as_secs() + u64::from(time.subsec_nanos() > 0)).max(1);
+        self.with_header(RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
+    pub fn with_challenge(self, challenge: HeaderValue) -> Self {
+        self.with_header(WWW_AUTHENTICATE, challenge)
+    }
+
+    pub fn with_message(mut self, message: String) -> Self {
+        self.told.get_or_insert_default().message = Some(message);
+        self
+    }
+
+    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.told.get_or_insert_default().header = Some((name, value));
+        self
+    }
+
+    pub fn header(&self) -> Option<&(HeaderName, HeaderValue)> {
+        self.told.as_ref()?.header.as_ref()
+    }
+
+    /// What the client is told.
+    pub fn message(&self) -> &str {
+        self.told.as_ref().and_then(|told| told.message.as_deref()).unwrap_or(self.kind.message())
     }
 }
 

@@ -1,4 +1,7 @@
-//! Reaching out: `backends.rs` calls what routes name, `sigv4/` checks the signatures of those who call us.
+//! Reaching out: `backends/` calls what routes name, `lambda/` words its events, `fetch.rs` gets what is off the hot
+//! path, and `sigv4/` checks the signatures of those who call us.
 
 pub mod backends;
+pub mod fetch;
+pub mod lambda;
 pub mod sigv4;

@@ -10,6 +10,7 @@ pub mod reload;
 mod shutdown;
 pub mod systemd;
 mod tls;
+mod usage;
 
 use std::collections::HashMap;
 use std::io;
@@ -21,18 +22,20 @@ use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::api::gateway::{Gateway, Settings};
+use crate::api::kept::Kept;
 use crate::api::tls::Material;
 use crate::engine::{CallbackBase, Engine};
 use crate::model::address::{Address, ListenAt};
 use crate::model::clock::Tick;
 use crate::outbound::backends;
-use crate::telemetry::metrics::Metrics;
+use crate::store;
 use crate::transports::websocket::sweeper;
 use acme::{Acme, Challenges};
 use front_door::{Audience, FrontDoor};
 use listener::{Bound, Listener};
 use systemd::PassedSockets;
 use tls::Acceptor;
+use usage::Usage;
 
 /// A running gateway.
 pub struct Server {
@@ -46,8 +49,10 @@ pub struct Server {
     ordering: Mutex<Option<Ordering>>,
     /// The health checks of the backends that are served now.
     checks: Mutex<Vec<AbortOnDropHandle<()>>>,
-    /// The sweeper and the metrics' upkeep: they run until the server is dropped.
-    _upkeep: [AbortOnDropHandle<()>; 2],
+    /// Writes what API keys used.
+    usage: Arc<Usage>,
+    /// The sweeper, the upkeep and the writing of usage: they run until the server is dropped.
+    _upkeep: [AbortOnDropHandle<()>; 3],
 }
 
 struct Ordering {
@@ -88,16 +93,21 @@ pub enum StartError {
     Bind(#[from] BindError),
     #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
+    #[error("cannot count what API keys use: {0}")]
+    Usage(#[from] store::usage::Error),
 }
 
 impl Server {
     /// Binds every listener, then serves.
-    pub async fn start(mut gateway: Gateway, passed: PassedSockets, metrics: Metrics) -> Result<Arc<Self>, StartError> {
+    pub async fn start(mut gateway: Gateway, passed: PassedSockets, kept: &Arc<Kept>) -> Result<Arc<Self>, StartError> {
         let settings = gateway.settings.clone();
         let (tls, acme) = (gateway.tls.take(), gateway.acme.take());
-        let engine = Arc::new(Engine::new(gateway, metrics));
+        let usage = Usage::new(kept.meters.clone());
+        usage.prepare(&settings.data_dir)?;
+        let engine = Arc::new(Engine::new(gateway, kept.metrics.clone()));
         let sweeping = tokio::spawn(sweeper::run(engine.clone()));
-        let upkeep = tokio::spawn(upkeep(engine.clone()));
+        let upkeep = tokio::spawn(upkeep(engine.clone(), kept.clone()));
+        let writing = tokio::spawn(usage.clone().run());
         let server = Arc::new(Self {
             engine,
             listeners: Mutex::default(),
@@ -105,7 +115,8 @@ impl Server {
             challenges: Arc::default(),
             ordering: Mutex::default(),
             checks: Mutex::default(),
-            _upkeep: [AbortOnDropHandle::new(sweeping), AbortOnDropHandle::new(upkeep)],
+            usage,
+            _upkeep: [sweeping, upkeep, writing].map(AbortOnDropHandle::new),
         });
         let bound = server.bind(&settings)?;
         server.take_certificates(tls)?;
@@ -242,14 +253,16 @@ impl Server {
     }
 }
 
-/// Small chores: histograms fold their samples, connections that backends no longer need are closed.
-async fn upkeep(engine: Arc<Engine>) {
+/// Small chores: histograms fold their samples, connections that backends no longer need are closed, addresses that are
+/// quiet are forgotten.
+async fn upkeep(engine: Arc<Engine>, kept: Arc<Kept>) {
     loop {
         for _ in 0..5 {
             tokio::time::sleep(Duration::from_secs(1)).await;
             engine.gateway().backends.iter().for_each(|backend| backend.close_idle(Tick::now()));
         }
         engine.metrics.run_upkeep();
+        kept.addresses.sweep();
         give_back_memory();
     }
 }

@@ -28,6 +28,7 @@ impl Server {
     /// goes where it would have gone.
     pub fn reload(&self, mut gateway: Gateway) -> Result<(), StartError> {
         let bound = self.bind(&gateway.settings)?;
+        self.usage.prepare(&gateway.settings.data_dir)?;
         self.take_certificates(gateway.tls.take())?;
         self.order_certificates(gateway.acme.take(), &gateway.settings);
         let settings = gateway.settings.clone();

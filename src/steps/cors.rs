@@ -5,7 +5,6 @@
 //! headers, and it is the browser that keeps it from the page.
 
 use std::borrow::Cow;
-use std::net::Ipv6Addr;
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -15,6 +14,7 @@ use http::header::{
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use crate::model::headers;
+use crate::model::origin::{self, Origin};
 use crate::model::problem::{Place, Problems};
 use crate::model::settings::{Duration, OneOrMany, OrNone, Spanned, Text, settings};
 
@@ -160,69 +160,12 @@ impl Origins {
     }
 }
 
-/// Scheme, host and port, written in the one way that makes equal ones equal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Origin {
-    scheme: String,
-    host: String,
-    /// `None` is the scheme's own.
-    port: Option<u16>,
-}
-
-impl Origin {
-    fn parse(text: &str) -> Option<Origin> {
-        let (scheme, rest) = text.split_once("://")?;
-        let scheme = scheme.to_ascii_lowercase();
-        let plain = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
-        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(plain) {
-            return None;
-        }
-        // The colons of an IPv6 address stand in brackets.
-        let (host, port) = match rest.rfind(':').filter(|at| !rest[*at..].contains(']')) {
-            Some(at) => (&rest[..at], Some(port(&rest[at + 1..])?)),
-            None => (rest, None),
-        };
-        let own = match scheme.as_str() {
-            "https" => Some(443),
-            "http" => Some(80),
-            _ => None,
-        };
-        Some(Origin { host: normal_host(host)?, port: port.filter(|port| Some(*port) != own), scheme })
-    }
-}
-
-fn port(digits: &str) -> Option<u16> {
-    digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
-fn normal_host(host: &str) -> Option<String> {
-    if let Some(address) = host.strip_prefix('[') {
-        return Some(format!("[{}]", address.strip_suffix(']')?.parse::<Ipv6Addr>().ok()?));
-    }
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
-    (!host.is_empty() && host.chars().all(plain)).then(|| host.to_ascii_lowercase())
-}
-
 /// What would do in place of a text that is no origin.
 fn hint(text: &str) -> Cow<'static, str> {
-    if let Some((scheme, rest)) = text.split_once("://") {
-        if let Some((before, _)) = rest.split_once(['/', '?', '#'])
-            && Origin::parse(&format!("{scheme}://{before}")).is_some()
-        {
-            return format!("an origin ends with its host or port; write `{scheme}://{before}`").into();
-        }
-        if rest.contains('*') {
-            return "`*` stands only for all of them, in `*`, `https://*` or `http://*`; name each host".into();
-        }
-        if !rest.is_ascii() {
-            return "write the host as browsers send it, in its `xn--` form".into();
-        }
-    } else if text == "null" {
-        return "sandboxed pages and files of anybody have this origin; only `*` allows them".into();
-    } else if Origin::parse(&format!("https://{text}")).is_some() {
-        return format!("write it with its scheme, like `https://{text}`").into();
-    }
-    "write scheme, host and perhaps port, like `https://app.example.com`".into()
+    origin::hint(text, |text| Origin::parse(text).is_some()).unwrap_or_else(|| match text.contains('*') {
+        true => "`*` stands only for all of them, in `*`, `https://*` or `http://*`; name each host".into(),
+        false => "write scheme, host and perhaps port, like `https://app.example.com`".into(),
+    })
 }
 
 /// The checked items of a list as one header value; `None` for an empty list.

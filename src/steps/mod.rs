@@ -3,4 +3,7 @@
 pub mod authorizers;
 pub mod cors;
 pub mod integrations;
+pub mod origins;
+pub mod resource_policies;
+pub mod throttles;
 pub mod transforms;

@@ -12,6 +12,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 
 use crate::model::client::StageKey;
 use crate::model::close::Close;
+use crate::model::refusal::Cause;
 
 /// Seconds; from a fast backend on the same machine to the longest timeout.
 const LATENCY_BUCKETS: [f64; 15] =
@@ -39,7 +40,7 @@ metrics_list! {
     CONNECTIONS_OPEN = "livegate_connections_open" "gauge" ("api, stage")
         "Connections open now: WebSockets, and upgraded connections of HTTP APIs";
     CONNECTS = "livegate_connects_total" "counter" ("api, stage, outcome")
-        "Handshakes by outcome: opened, refused (by the backend), failed (AWS: ConnectCount)";
+        "Handshakes by outcome: opened, refused (by the backend or before it was asked), failed (AWS: ConnectCount)";
     CONNECTIONS_CLOSED = "livegate_connections_closed_total" "counter" ("api, stage, code")
         "Connections closed, by close code; client codes outside the gateway's own list count as other";
     MESSAGES = "livegate_messages_total" "counter" ("api, stage, direction")
@@ -49,7 +50,7 @@ metrics_list! {
     REQUEST_LATENCY = "livegate_request_latency_seconds" "histogram" ("api, stage")
         "Time from the head of a request of an HTTP API to the head of its answer (AWS: Latency)";
     PUSHES = "livegate_pushes_total" "counter" ("api, stage, outcome")
-        "Calls of the @connections API by outcome: ok, gone, full, refused, invalid, too_large";
+        "Calls of the @connections API by outcome: ok, gone, full, throttled, refused, invalid, too_large";
     PUSH_LATENCY = "livegate_push_latency_seconds" "histogram" ("api, stage")
         "Time from a whole @connections request to its answer";
     INTEGRATION_LATENCY = "livegate_integration_latency_seconds" "histogram" ("api, stage")
@@ -57,9 +58,13 @@ metrics_list! {
     INTEGRATION_ERRORS = "livegate_integration_errors_total" "counter" ("api, stage")
         "Backend answers with a status of 4xx or 5xx (AWS: IntegrationError)";
     EXECUTION_ERRORS = "livegate_execution_errors_total" "counter" ("api, stage, reason")
-        "Calls of a backend that failed: unreachable, timeout, bad_answer, internal (AWS: ExecutionError)";
+        "Calls of a backend or an authorizer that failed: unreachable, timeout, bad_answer, authorizer, internal (AWS: ExecutionError)";
+    REFUSALS = "livegate_refusals_total" "counter" ("api, stage, cause")
+        "Calls not let in, by cause: origin, resource_policy, api_key, unauthorized, denied, authorizer_failure, quota, and what was throttled by which limit: gateway_throttle, route_throttle, usage_plan_throttle, push_throttle, address_connections, address_connects, address_requests, connection_messages, connection_bytes";
+    KEY_FETCHES = "livegate_authorizer_key_fetches_total" "counter" ("authorizer, outcome")
+        "Fetches of an issuer's keys for an authorizer of type jwt: ok, failed (the old keys then go on serving)";
     CLIENT_ERRORS = "livegate_client_errors_total" "counter" ("api, stage")
-        "Messages and handshakes turned away before any backend was called (AWS: ClientError)";
+        "Messages, handshakes and requests turned away before any backend was called (AWS: ClientError)";
     OUTBOX_BYTES = "livegate_outbox_bytes" "gauge" ("api, stage")
         "Bytes queued for clients and not yet handed to their sockets";
     DISCONNECT_RETRIES = "livegate_disconnect_retries_total" "counter" ("api, stage")
@@ -123,6 +128,8 @@ pub struct StageMetrics {
     pub integration_errors: Counter,
     pub execution_errors: ExecutionErrors,
     pub client_errors: Counter,
+    /// In the order of `Cause::ALL`.
+    refusals: Vec<Counter>,
     pub outbox_bytes: Gauge,
     pub disconnect_retries: Counter,
     pub disconnects_lost: Counter,
@@ -132,6 +139,7 @@ pub struct Pushes {
     pub ok: Counter,
     pub gone: Counter,
     pub full: Counter,
+    pub throttled: Counter,
     pub refused: Counter,
     pub invalid: Counter,
     pub too_large: Counter,
@@ -141,6 +149,7 @@ pub struct ExecutionErrors {
     pub unreachable: Counter,
     pub timeout: Counter,
     pub bad_answer: Counter,
+    pub authorizer: Counter,
     pub internal: Counter,
 }
 
@@ -189,6 +198,12 @@ impl Metrics {
         }
     }
 
+    /// Fetches of the keys of an authorizer's issuer: those that went well, and those that did not.
+    pub fn key_fetches(&self, authorizer: &str) -> (Counter, Counter) {
+        let with = |outcome| counter(&self.recorder, KEY_FETCHES, &[("authorizer", authorizer), ("outcome", outcome)]);
+        (with("ok"), with("failed"))
+    }
+
     /// The text that Prometheus reads.
     pub fn render(&self) -> String {
         self.handle.render()
@@ -224,6 +239,7 @@ impl Metrics {
                 ok: with(PUSHES, "outcome", "ok"),
                 gone: with(PUSHES, "outcome", "gone"),
                 full: with(PUSHES, "outcome", "full"),
+                throttled: with(PUSHES, "outcome", "throttled"),
                 refused: with(PUSHES, "outcome", "refused"),
                 invalid: with(PUSHES, "outcome", "invalid"),
                 too_large: with(PUSHES, "outcome", "too_large"),
@@ -235,9 +251,11 @@ impl Metrics {
                 unreachable: with(EXECUTION_ERRORS, "reason", "unreachable"),
                 timeout: with(EXECUTION_ERRORS, "reason", "timeout"),
                 bad_answer: with(EXECUTION_ERRORS, "reason", "bad_answer"),
+                authorizer: with(EXECUTION_ERRORS, "reason", "authorizer"),
                 internal: with(EXECUTION_ERRORS, "reason", "internal"),
             },
             client_errors: plain(CLIENT_ERRORS),
+            refusals: Cause::ALL.iter().map(|cause| with(REFUSALS, "cause", cause.name())).collect(),
             outbox_bytes: gauge(OUTBOX_BYTES),
             disconnect_retries: plain(DISCONNECT_RETRIES),
             disconnects_lost: plain(DISCONNECTS_LOST),
@@ -249,6 +267,11 @@ impl StageMetrics {
     /// The counter of a status's class.
     pub fn requests(&self, status: u16) -> &Counter {
         &self.requests[usize::from(status / 100).clamp(1, 5) - 1]
+    }
+
+    /// The counter of one cause of refusals.
+    pub fn refusals(&self, cause: Cause) -> &Counter {
+        &self.refusals[cause as usize]
     }
 
     /// The counter of one close code.
@@ -288,6 +311,7 @@ mod tests {
         let metrics = Metrics::default();
         let stage = metrics.stage(&StageKey { api: "chat".into(), stage: "prod".into() });
         metrics.certificate("chat.example.com").expiration.set(1.0);
+        metrics.key_fetches("users").0.increment(1);
         stage.open.increment(1.0);
         stage.outbox_bytes.increment(0.0);
         stage.push_latency.record(0.01);

@@ -1,14 +1,14 @@
 //! The `@connections` API: backends push to connections, look at them, and close them.
 //!
-//! The order of the checks is part of the contract: size, then who calls, then what it may do, then
-//! whether the id can be one, then whether it is open. Every error names itself in
+//! The order of the checks is part of the contract: size, then who calls, then what it may do, then how often (whoever may
+//! not push uses up nothing), then whether the id can be one, then whether it is open. Every error names itself in
 //! `x-amzn-ErrorType`, because that header, not the status, is what AWS's SDKs raise.
 
 use std::time::{Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
-use http::{Method, Request, StatusCode};
+use http::header::{CONTENT_LENGTH, RETRY_AFTER};
+use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::json;
@@ -21,8 +21,10 @@ use crate::model::answer::{self, Answer};
 use crate::model::close::Close;
 use crate::model::id::ConnectionId;
 use crate::model::limits;
+use crate::model::refusal::Cause;
 use crate::outbound::sigv4;
-use crate::steps::authorizers::{self, allow};
+use crate::steps::authorizers::allow;
+use crate::steps::authorizers::credentials;
 
 /// Answers one call for the connection that the path names.
 pub async fn answer(engine: &Engine, gateway: &Gateway, stage: &Stage, id: &str, request: Request<Incoming>) -> Answer {
@@ -65,11 +67,11 @@ pub async fn answer(engine: &Engine, gateway: &Gateway, stage: &Stage, id: &str,
         body: &body,
     };
     let resource = allow::resource(&stage.key.api, &stage.key.stage, head.method.as_str(), id);
-    let authorized = authorizers::authorize(
+    let authorized = credentials::authorize(
         stage.connections_api,
         &gateway.credentials,
         &signed,
-        authorizers::MANAGE_CONNECTIONS,
+        credentials::MANAGE_CONNECTIONS,
         &resource,
         SystemTime::now(),
     );
@@ -81,7 +83,19 @@ pub async fn answer(engine: &Engine, gateway: &Gateway, stage: &Stage, id: &str,
             "refused a call of @connections: {}",
             denied.detail
         );
-        return answer::error(authorizers::Denied::STATUS, denied.error_type.name(), answer::message(&denied.message));
+        return answer::error(credentials::Denied::STATUS, denied.error_type.name(), answer::message(&denied.message));
+    }
+    let throttles =
+        [(&stage.push_throttle, Cause::PushThrottle), (&stage.entrance.gateway_throttle, Cause::GatewayThrottle)];
+    for (throttle, cause) in throttles {
+        let Some(Err(throttled)) = throttle.as_ref().map(|throttle| throttle.take()) else { continue };
+        stage.metrics.refusals(cause).increment(1);
+        counters.throttled.increment(1);
+        let mut answer = answer::error(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", Bytes::new());
+        if let Some(seconds) = throttled.retry_after_seconds() {
+            answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        return answer;
     }
     let answer = perform(engine, stage, id, &head.method, head.uri.path(), body);
     stage.metrics.push_latency.record(began.elapsed().as_secs_f64());

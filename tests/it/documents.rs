@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use livegate::api;
 use livegate::api::files::Files;
-use livegate::outbound::backends::Servers;
-use livegate::telemetry::metrics::{self, Metrics};
+use livegate::api::kept::Kept;
+use livegate::telemetry::metrics;
 
 const BEGIN: &str = "<!-- reference: begin -->";
 const END: &str = "<!-- reference: end -->";
@@ -26,8 +26,7 @@ fn the_metrics_page_has_every_metric() {
 #[test]
 fn what_the_readme_shows_loads_without_a_problem() {
     for (line, block) in toml_blocks(&read("README.md")) {
-        let (gateway, problems) =
-            api::load(&block, &|_| None, true, &Files::new(Path::new(".")), &Servers::default(), &Metrics::default());
+        let (gateway, problems) = api::load(&block, &|_| None, true, &Files::new(Path::new(".")), &Kept::default());
         let report = api::report::render("README.md", &block, &problems, false);
         assert!(gateway.is_some() && !problems.has_problems(), "the block of line {line}:\n{report}");
     }
@@ -41,8 +40,7 @@ fn the_examples_load_without_a_problem_or_a_warning() {
     assert!(files.len() >= 3, "{files:?}");
     for file in files {
         let source = fs::read_to_string(&file).unwrap();
-        let (gateway, problems) =
-            api::load(&source, &|_| None, true, &Files::new(Path::new(".")), &Servers::default(), &Metrics::default());
+        let (gateway, problems) = api::load(&source, &|_| None, true, &Files::new(Path::new(".")), &Kept::default());
         let report = api::report::render(&file.display().to_string(), &source, &problems, false);
         assert!(gateway.is_some() && problems.is_empty(), "{report}");
     }

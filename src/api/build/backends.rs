@@ -56,7 +56,7 @@ impl Building<'_> {
             true => Some(self.tls(place, None, false)?),
             false => None,
         };
-        let backend = Arc::new(Backend::single(authority, tls, self.servers));
+        let backend = Arc::new(Backend::single(authority, tls, &self.kept.servers));
         self.backends.insert(name, backend.clone());
         Some(backend)
     }
@@ -103,7 +103,7 @@ impl Building<'_> {
         };
         let spoken = format!("{name} {is_secure} {} {:?}", written.http2, written.tls.as_ref().map(described));
         let servers = written.servers.iter();
-        let servers = servers.map(|server| self.servers.get(server.value.clone(), &spoken)).collect();
+        let servers = servers.map(|server| self.kept.servers.get(server.value.clone(), &spoken)).collect();
         let backend = Arc::new(Backend::new(name.to_owned(), servers, written.rules(), way, check));
         let named = self.pools.get_mut(name)?;
         *(if is_secure { &mut named.secure } else { &mut named.plain }) = Some(backend.clone());
@@ -163,7 +163,7 @@ impl Building<'_> {
     }
 
     fn key(&mut self, file: &Text) -> Option<PrivateKeyDer<'static>> {
-        let text = self.files.read(file, &mut self.problems)?;
+        let text = self.files.read_secret(file, &mut self.problems)?;
         let read = PrivateKeyDer::from_pem_slice(&text).ok();
         if read.is_none() {
             let help = "write a PEM file; a key in it begins with `-----BEGIN PRIVATE KEY-----`, and is not encrypted";

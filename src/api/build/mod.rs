@@ -3,8 +3,13 @@
 //! What one table can tell by itself was checked when it was read; here stands what takes two: names
 //! that refer to something, stages that stand in each other's way, variables that a stage lacks.
 
+mod admission;
+mod api_keys;
+mod authorizers;
 mod backends;
+mod credentials;
 mod integrations;
+mod protocol;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -12,12 +17,16 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use self::admission::Shared;
+use self::authorizers::Authorizers;
 use self::backends::Named;
 use self::integrations::RouteScope;
+use super::admission::Admission;
 use super::directory::{Directory, Host, Place as Address, Served};
 use super::file::{self, File};
 use super::files::Files;
 use super::gateway::{Gateway, Settings};
+use super::kept::Kept;
 use super::routes::{Route, Routes};
 use super::stage::{Limits, Ordering, Stage};
 use crate::expressions;
@@ -28,24 +37,24 @@ use crate::model::client::StageKey;
 use crate::model::limits;
 use crate::model::problem::{Place, Problems};
 use crate::model::settings::{ByteSize, Expression, OrNone};
-use crate::outbound::backends::{Backend, Servers};
-use crate::outbound::sigv4::Key;
-use crate::steps::authorizers::{self, Authorization, Credential, Credentials, Duplicate, allow, bearer};
-use crate::steps::integrations::Settings as Integration;
-use crate::telemetry::metrics::Metrics;
+use crate::outbound::backends::Backend;
+use crate::steps::authorizers::credentials::Authorization;
 
 /// Builds the gateway; `None` comes with problems. Warnings may come with either.
-pub fn build(file: &File, files: &Files, servers: &Servers, metrics: &Metrics) -> (Option<Gateway>, Problems) {
+pub fn build(file: &File, files: &Files, kept: &Kept) -> (Option<Gateway>, Problems) {
     let mut building = Building {
-        metrics,
         files,
-        servers,
+        kept,
         problems: Problems::default(),
         backends: BTreeMap::new(),
         pools: BTreeMap::new(),
+        authorizers: Authorizers::default(),
     };
     building.pools(file);
+    building.authorizers(file);
     let credentials = building.credentials(file);
+    let has_credentials = credentials.is_some();
+    let shared = building.shared(file, credentials);
     let settings = building.settings(file);
     let acme = file.gateway.tls.as_ref().and_then(|tls| tls.acme.as_ref());
     let acme = acme.and_then(|acme| super::acme::build(acme, files.folder(), &mut building.problems));
@@ -55,31 +64,38 @@ pub fn build(file: &File, files: &Files, servers: &Servers, metrics: &Metrics) -
         building.check_protocol(&api.value);
         let served: Vec<Served> = match api.value.protocol {
             file::Protocol::Websocket => {
-                let of_api = building.stages(&api.name, &api.value);
+                let of_api = building.stages(&api.name, &api.value, &shared);
                 stages.extend(of_api.iter().map(|stage| (stage.key.clone(), stage.clone())));
                 building.check_authorization(file, &api.value);
                 of_api.into_iter().map(Served::Sockets).collect()
             }
             file::Protocol::Http => {
-                let of_api = building.http_stages(&api.name, &api.value);
+                let of_api = building.http_stages(&api.name, &api.value, &shared);
                 http_stages.extend(of_api.iter().map(|stage| (stage.key.clone(), stage.clone())));
                 of_api.into_iter().map(Served::Requests).collect()
             }
         };
         addresses.extend(building.addresses(&api.value, &served));
     }
-    building.check_allow(file, &stages);
+    let requests: Vec<StageKey> = http_stages.keys().cloned().collect();
+    building.check_allow(file, &stages, &requests);
     building.check_addresses(&addresses);
     building.check_pools();
+    building.check_authorizers();
+    building.check_modes(file);
     if file.apis.is_empty() {
         building.problems.warning(&file.place, "no API is described, so every request gets 404");
     }
-    let gateway = credentials.filter(|_| !building.problems.has_problems()).map(|credentials| Gateway {
+    kept.buckets.prune();
+    kept.issuers.prune();
+    let is_whole = has_credentials && !building.problems.has_problems();
+    let gateway = is_whole.then(|| Gateway {
         settings,
         tls,
         acme,
         directory: Directory::new(addresses.into_iter().map(|(address, _)| address).collect()),
-        credentials,
+        credentials: shared.credentials,
+        quotas: api_keys::quotas(file),
         stages,
         http_stages,
         backends: building.all_backends(),
@@ -89,14 +105,14 @@ pub fn build(file: &File, files: &Files, servers: &Servers, metrics: &Metrics) -
 }
 
 struct Building<'a> {
-    metrics: &'a Metrics,
     files: &'a Files,
-    servers: &'a Servers,
+    kept: &'a Kept,
     problems: Problems,
     /// One for each scheme, host and port, however many routes call it.
     backends: BTreeMap<String, Arc<Backend>>,
     /// The pools of the file by name, and whether a route names them.
     pools: BTreeMap<String, Named>,
+    authorizers: Authorizers,
 }
 
 impl Building<'_> {
@@ -149,154 +165,20 @@ impl Building<'_> {
         }
     }
 
-    fn credentials(&mut self, file: &File) -> Option<Credentials> {
-        let mut all = Vec::new();
-        for entry in &file.credentials {
-            let written = &entry.value;
-            let secrets = [&written.secret_access_key, &written.session_token, &written.bearer_token];
-            let unresolved = secrets.iter().any(|secret| secret.as_ref().is_some_and(|secret| secret.unresolved))
-                || written.access_key_id.as_ref().is_some_and(|id| id.unresolved);
-            if unresolved {
-                continue;
-            }
-            let key =
-                written.access_key_id.as_ref().zip(written.secret_access_key.as_ref()).and_then(|(id, secret)| {
-                    let token = written.session_token.as_ref().map(|token| token.reveal());
-                    let key = Key::new(&id.value, secret.reveal(), token);
-                    key.map_err(|error| self.problems.problem(&id.place, error.to_string())).ok()
-                });
-            let bearer_token = written.bearer_token.as_ref().and_then(|token| {
-                let read = bearer::Token::new(token.reveal());
-                read.map_err(|error| self.problems.problem(&token.place, error.to_string())).ok()
-            });
-            let allow = written.allow.iter().filter(|line| !line.unresolved).filter_map(|line| {
-                let pattern = allow::Pattern::parse(&line.value);
-                pattern.map_err(|error| self.problems.problem(&line.place, error.to_string())).ok()
-            });
-            let allow: Vec<_> = allow.collect();
-            if allow.is_empty() {
-                let found = format!("credential `{}` allows nothing", entry.name);
-                let help = "add `allow = [\"execute-api:ManageConnections <api>/<stage>/*\"]`";
-                self.problems.warning_with_help(&entry.place, found, help);
-            }
-            all.push(Credential { name: entry.name.clone(), key, bearer_token, allow });
-        }
-        let refuse = |duplicate: Duplicate| {
-            let place = file.credentials.get(&duplicate.second).map(|entry| entry.place.clone());
-            self.problems.problem(&place.unwrap_or_default(), duplicate.to_string());
-        };
-        Credentials::new(all).map_err(refuse).ok()
-    }
-
-    /// Keys that mean something to APIs of another protocol only.
-    fn check_protocol(&mut self, api: &file::Api) {
-        let problems = &mut self.problems;
-        match api.protocol {
-            file::Protocol::Websocket => {
-                if api.route_selection_expression.is_none() {
-                    let help = "write what finds the route key in a message, such as `$request.body.action`";
-                    problems.problem_with_help(&api.place, "`route_selection_expression` is missing", help);
-                }
-                if let Some(cors) = &api.cors {
-                    let found = "browsers ask for no permission to open a WebSocket, so `cors` does nothing here";
-                    problems.problem_with_help(&cors.place, found, "leave it out");
-                }
-                for entry in &api.routes {
-                    let Integration::HttpProxy(proxy) = &entry.value.integration else { continue };
-                    let of_http = [
-                        ("payload_format", proxy.payload_format.is_some()),
-                        ("method", proxy.method.is_some()),
-                        ("response_parameters", !proxy.response_parameters.is_empty()),
-                    ];
-                    for (key, _) in of_http.into_iter().filter(|(_, is_written)| *is_written) {
-                        let found = format!("`{key}` belongs to routes of HTTP APIs");
-                        problems.problem_with_help(&proxy.place, found, "leave it out");
-                    }
-                }
-                for entry in api.routes.iter().filter(|entry| entry.value.upgrade) {
-                    let found = "`upgrade` belongs to routes of HTTP APIs: the gateway speaks WebSocket here itself";
-                    problems.problem_with_help(&entry.value.place, found, "leave it out");
-                }
-            }
-            file::Protocol::Http => {
-                if let Some(written) = &api.route_selection_expression {
-                    let found = "HTTP APIs select routes by method and path";
-                    problems.problem_with_help(&written.place, found, "leave out `route_selection_expression`");
-                }
-                if let Some(written) = &api.connections_api {
-                    let found = "an HTTP API has no connections to push to";
-                    problems.problem_with_help(&written.place, found, "leave out `connections_api`");
-                }
-            }
-        }
-    }
-
-    /// `none` lets everyone push who reaches a listener, so it must be this machine alone.
-    fn check_authorization(&mut self, file: &File, api: &file::Api) {
-        let connections_api = api.connections_api();
-        let authorization = &connections_api.authorization;
-        let open_to_others = || file.gateway.listen.iter().find(|listener| !listener.address.is_local());
-        let through_proxies = !file.gateway.trusted_proxies.is_empty() || file.gateway.proxy_protocol;
-        let usable = |is_usable: fn(&file::Credential) -> bool| {
-            file.credentials.iter().any(|entry| is_usable(&entry.value) && !entry.value.allow.is_empty())
-        };
-        match authorization.value {
-            file::Authorization::None => {
-                if through_proxies {
-                    let found = "`none` lets everyone push whom a proxy lets through";
-                    let help = "use `aws_iam` or `bearer`, or leave out `trusted_proxies`";
-                    self.problems.problem_with_help(&authorization.place, found, help);
-                }
-                if let Some(listener) = open_to_others() {
-                    let found = format!("`none` lets everyone push who reaches `{}`", listener.address);
-                    let help = "listen on loopback only, or use `aws_iam` or `bearer`";
-                    self.problems.problem_with_help(&authorization.place, found, help);
-                }
-            }
-            file::Authorization::AwsIam if !usable(|credential| credential.access_key_id.is_some()) => {
-                let help = "add `[credentials.<name>]` with `access_key_id`, `secret_access_key` and `allow`";
-                self.problems.warning_with_help(&authorization.place, "nobody can push: no credential can sign", help);
-            }
-            file::Authorization::Bearer if !usable(|credential| credential.bearer_token.is_some()) => {
-                let help = "add `[credentials.<name>]` with `bearer_token` and `allow`";
-                self.problems.warning_with_help(
-                    &authorization.place,
-                    "nobody can push: no credential has a token",
-                    help,
-                );
-            }
-            file::Authorization::AwsIam | file::Authorization::Bearer => {}
-        }
-    }
-
-    /// A pattern with a slip in it allows nothing, and would only show as 403.
-    fn check_allow(&mut self, file: &File, stages: &HashMap<StageKey, Arc<Stage>>) {
-        let lines = file.credentials.iter().flat_map(|entry| &entry.value.allow).filter(|line| !line.unresolved);
-        for line in lines {
-            let Ok(pattern) = allow::Pattern::parse(&line.value) else { continue };
-            let covers = |key: &StageKey, method| {
-                let resource = allow::resource(&key.api, &key.stage, method, "ZZZZZZZZZZZZZZY=");
-                pattern.allows(authorizers::MANAGE_CONNECTIONS, &resource)
-            };
-            // A pattern may name a single connection, so only its words in front of that are judged.
-            let names_one = line.value.contains("/@connections/") && !line.value.ends_with('*');
-            if !names_one
-                && !stages.keys().any(|key| ["POST", "GET", "DELETE"].iter().any(|method| covers(key, method)))
-            {
-                let found = format!("`{}` covers no connection of any stage in this file", line.value);
-                let help = "write it like `execute-api:ManageConnections chat/prod/*`";
-                self.problems.warning_with_help(&line.place, found, help);
-            }
-        }
-    }
-
-    fn stages(&mut self, name: &str, api: &file::Api) -> Vec<Arc<Stage>> {
+    fn stages(&mut self, name: &str, api: &file::Api, shared: &Shared) -> Vec<Arc<Stage>> {
         let selection = api.route_selection_expression.as_ref().and_then(|written| self.selection(written));
         let mut built = Vec::new();
         for (stage_name, stage) in stages_of(api, &file::Stage::absent_in(api)) {
             let key = StageKey { api: name.into(), stage: stage_name.into() };
             let variables = variables(stage);
-            let routes = self.routes(&key, api, &variables, selection.clone());
+            let routes = self.routes(&key, api, stage, &variables, selection.clone());
+            let connect = api.routes.get("$connect").map(|entry| ("$connect", &entry.value));
+            let connect = self.admission(&key, api, stage, connect, &variables);
+            self.check_refreshes(api, &connect);
+            let entrance = self.entrance(&key, api, stage, shared);
+            let push_throttle = api.connections_api.as_ref().and_then(|written| written.throttle.0.as_ref());
+            let push_throttle = self.bucket(&format!("push {} {}", key.api, key.stage), push_throttle);
+            self.check_limits(stage, true);
             let limits = self.limits(stage);
             if let Some(routes) = routes {
                 let connections_api = match api.connections_api().authorization.value {
@@ -304,7 +186,7 @@ impl Building<'_> {
                     file::Authorization::Bearer => Authorization::Bearer,
                     file::Authorization::None => Authorization::None,
                 };
-                let metrics = self.metrics.stage(&key);
+                let metrics = self.kept.metrics.stage(&key);
                 let disconnect_turns = Semaphore::new(limits::BACKEND_CALLS / 2);
                 built.push(Arc::new(Stage {
                     key,
@@ -313,6 +195,9 @@ impl Building<'_> {
                     limits,
                     disconnect_turns,
                     connections_api,
+                    push_throttle,
+                    entrance,
+                    connect,
                     metrics,
                 }));
             }
@@ -333,6 +218,7 @@ impl Building<'_> {
 
     fn limits(&mut self, stage: &file::Stage) -> Limits {
         let duration = |time: &OrNone<crate::model::settings::PositiveDuration>| time.0.as_ref().map(|time| time.0);
+        let (messages, bytes) = self.connection_rates(stage);
         Limits {
             idle_timeout: duration(&stage.idle_timeout),
             max_duration: duration(&stage.max_duration),
@@ -352,6 +238,8 @@ impl Building<'_> {
             handshake_timeout: stage.handshake_timeout.0,
             idle_counts_pings: stage.idle_counts_pings,
             disconnect_retry: stage.disconnect_retry.0,
+            messages,
+            bytes,
         }
     }
 
@@ -359,6 +247,7 @@ impl Building<'_> {
         &mut self,
         key: &StageKey,
         api: &file::Api,
+        stage: &file::Stage,
         variables: &StageVariables,
         selection: Option<SelectionExpression>,
     ) -> Option<Routes> {
@@ -367,7 +256,13 @@ impl Building<'_> {
             let scope = RouteScope { key, route_key: &entry.name, variables };
             let Some((parameters, integration)) = self.integration(&scope, &entry.value.integration) else { continue };
             let two_way = entry.value.route_response;
-            let route = Route { key: entry.name.clone(), parameters, integration, two_way };
+            let admission = match entry.name.as_str() {
+                // Its stage holds it: the stage is entered without a route as well.
+                "$connect" => Admission::default(),
+                name => self.message_admission(key, stage, (name, &entry.value)),
+            };
+            let refreshes = entry.value.refreshes_authorization;
+            let route = Route { key: entry.name.clone(), parameters, integration, two_way, admission, refreshes };
             match entry.name.as_str() {
                 "$connect" => connect = Some(route),
                 "$disconnect" => disconnect = Some(route),

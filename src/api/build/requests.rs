@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::{Method, StatusCode};
 
 use super::Building;
+use super::admission::Shared;
 use super::integrations::{RouteScope, path_and_query};
 use crate::api::file;
 use crate::api::http_stage::{self, HttpLimits, HttpRoute, HttpStage};
@@ -16,8 +17,8 @@ use crate::model::client::StageKey;
 use crate::model::headers;
 use crate::model::problem::Place;
 use crate::model::settings::{Named, OrNone};
+use crate::outbound::lambda::Format;
 use crate::steps::cors::Cors;
-use crate::steps::integrations::event::Format;
 use crate::steps::integrations::http_proxy::forward::{Forward, Piece, Target};
 use crate::steps::integrations::http_proxy::function::Function;
 use crate::steps::integrations::{self, RequestIntegration, http_proxy};
@@ -25,7 +26,7 @@ use crate::steps::transforms::http_parameters::{RequestParameters, ResponseParam
 use crate::steps::transforms::parameters;
 
 impl Building<'_> {
-    pub(super) fn http_stages(&mut self, name: &str, api: &file::Api) -> Vec<Arc<HttpStage>> {
+    pub(super) fn http_stages(&mut self, name: &str, api: &file::Api, shared: &Shared) -> Vec<Arc<HttpStage>> {
         let cors = api.cors.as_ref().and_then(|cors| Cors::new(cors, &mut self.problems)).map(Arc::new);
         let keys = self.route_keys(api);
         let mut built = Vec::new();
@@ -33,9 +34,12 @@ impl Building<'_> {
             let key = StageKey { api: name.into(), stage: stage_name.into() };
             let variables = super::variables(stage);
             let limits = http_limits(stage);
-            let Some(routes) = self.http_routes(&key, &keys, &variables) else { continue };
-            let (cors, metrics) = (cors.clone(), self.metrics.stage(&key));
-            let parts = http_stage::Parts { key, routes, variables, cors, limits, metrics };
+            self.check_limits(stage, false);
+            let whole = Whole { key: &key, api, stage, variables: &variables, account_id: &shared.account_id };
+            let Some(routes) = self.http_routes(&whole, &keys) else { continue };
+            let entrance = self.entrance(&key, api, stage, shared);
+            let (cors, metrics) = (cors.clone(), self.kept.metrics.stage(&key));
+            let parts = http_stage::Parts { key, routes, variables, cors, limits, entrance, metrics };
             built.push(Arc::new(HttpStage::new(parts)));
         }
         built
@@ -64,12 +68,8 @@ impl Building<'_> {
         keys
     }
 
-    fn http_routes(
-        &mut self,
-        key: &StageKey,
-        keys: &[(RouteKey, &Named<file::Route>)],
-        variables: &StageVariables,
-    ) -> Option<Paths<HttpRoute>> {
+    fn http_routes(&mut self, whole: &Whole<'_>, keys: &[(RouteKey, &Named<file::Route>)]) -> Option<Paths<HttpRoute>> {
+        let Whole { key, api, stage, variables, account_id } = *whole;
         let mut routes = Vec::new();
         for (route_key, entry) in keys {
             let scope = RouteScope { key, route_key: &entry.name, variables };
@@ -79,7 +79,7 @@ impl Building<'_> {
                 let found = "every HTTP request gets its answer";
                 self.problems.problem_with_help(&written.place, found, "leave out `route_response`");
             }
-            let integration = self.request_integration(&scope, route_key, &names, &written.integration);
+            let integration = self.request_integration(&scope, route_key, &names, &written.integration, account_id);
             if written.upgrade
                 && matches!(integration, Some(RequestIntegration::Mock(_) | RequestIntegration::Function(_)))
             {
@@ -94,10 +94,11 @@ impl Building<'_> {
                 self.problems.problem_with_help(&written.place, found, "name a pool without `http2` for this route");
             }
             let (request_parameters, response_parameters) = self.mappings(&scope, &names, &written.integration);
+            let admission = self.admission(key, api, stage, Some((&entry.name, written)), variables);
             let Some(integration) = integration else { continue };
             let key = entry.name.clone();
             let upgrade = written.upgrade;
-            let route = HttpRoute { key, request_parameters, integration, response_parameters, upgrade };
+            let route = HttpRoute { key, request_parameters, integration, response_parameters, upgrade, admission };
             routes.push((route_key.clone(), route));
         }
         Paths::new(routes).ok()
@@ -109,6 +110,7 @@ impl Building<'_> {
         route_key: &RouteKey,
         names: &HashSet<&str>,
         written: &integrations::Settings,
+        account_id: &Arc<str>,
     ) -> Option<RequestIntegration> {
         match written {
             integrations::Settings::HttpProxy(settings) => {
@@ -117,7 +119,11 @@ impl Building<'_> {
                     http_proxy::Payload::Raw => RequestIntegration::HttpProxy(Box::new(forward)),
                     http_proxy::Payload::Event => {
                         let format = settings.payload_format.unwrap_or(Format::V2);
-                        RequestIntegration::Function(Box::new(Function { way: forward, format }))
+                        RequestIntegration::Function(Box::new(Function {
+                            way: forward,
+                            format,
+                            account_id: account_id.clone(),
+                        }))
                     }
                 })
             }
@@ -266,6 +272,15 @@ impl Building<'_> {
         }
         Some(pieces)
     }
+}
+
+/// What the routes of one stage are built from, besides themselves.
+struct Whole<'b> {
+    key: &'b StageKey,
+    api: &'b file::Api,
+    stage: &'b file::Stage,
+    variables: &'b StageVariables,
+    account_id: &'b Arc<str>,
 }
 
 /// With a letter in each hole: what is left can be judged as a URL.

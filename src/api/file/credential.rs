@@ -3,7 +3,8 @@
 use crate::model::settings::{Reading, Secret, Text, settings};
 
 settings! {
-    /// Who may call `@connections`: by signing (SigV4), by showing a bearer token, or both.
+    /// Who may call `@connections`, and routes with the authorizer `aws_iam`: by signing (SigV4), by showing a bearer
+    /// token (`@connections` only), or both.
     pub struct Credential {
         /// Names the secret that a request is signed with.
         pub access_key_id: Option<Text>,
@@ -13,8 +14,12 @@ settings! {
         pub session_token: Option<Secret>,
         /// The token to show as `Authorization: Bearer …`.
         pub bearer_token: Option<Secret>,
-        /// What it may do: `<action> <api>/<stage>/<METHOD>/@connections/<id>` with `*` anywhere; absent allows nothing.
+        /// What it may do, with `*` anywhere; absent allows nothing. `execute-api:ManageConnections` of
+        /// `<api>/<stage>/<METHOD>/@connections/<id>`, `execute-api:Invoke` of `<api>/<stage>/$connect` or
+        /// `<api>/<stage>/<METHOD>/<path>`.
         pub allow: Vec<Text> = [],
+        /// What it may not do, whatever `allow` says.
+        pub deny: Vec<Text> = [],
         check is_whole;
     }
 }

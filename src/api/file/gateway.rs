@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::Tls;
+use super::{Throttle, Tls};
 use crate::model::address::Address;
 use crate::model::problem::Place;
 use crate::model::settings::{Cidr, Duration, Node, OneOrMany, OrNone, Reading, Setting, Text, or_env, settings};
@@ -31,9 +31,14 @@ settings! {
         pub data_dir: Option<Text>,
         /// TLS on the client listeners.
         pub tls: Option<Tls>,
+        /// The region in the ARNs of routes; signatures of any region are accepted.
+        pub region: Text = "us-east-1",
+        /// The account in events and in the ARNs of routes.
+        pub account_id: Text = "000000000000",
+        /// One bucket for all calls: handshakes, messages, pushes and requests (at AWS 10,000 a second with a burst of
+        /// 5,000 for an account).
+        pub throttle: OrNone<Throttle> = "none",
         later {
-            region: "signatures of any region are accepted; ARNs come with a later version",
-            account_id: "ARNs come with a later version",
             admin_token: "tokens for operators come with a later version; keep `admin_listen` on loopback",
         }
         check is_consistent;
@@ -41,6 +46,15 @@ settings! {
 }
 
 fn is_consistent(gateway: &Gateway, reading: &mut Reading) {
+    for (text, noun, help) in [
+        (&gateway.region, "region", "write it like `us-east-1`"),
+        (&gateway.account_id, "account id", "write its digits in quotes, like `\"123456789012\"`"),
+    ] {
+        let is_plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        if !text.unresolved && !is_plain {
+            reading.problems.problem_with_help(&text.place, format!("`{}` is no {noun}", text.value), help);
+        }
+    }
     if gateway.proxy_protocol && gateway.trusted_proxies.is_empty() {
         let help = "add `trusted_proxies = [\"10.0.0.0/8\"]` with the addresses of the load balancers";
         let found = "`proxy_protocol` is spoken by trusted proxies only, and there are none";

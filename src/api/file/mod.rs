@@ -1,24 +1,30 @@
 //! routes.toml as written: every table with its keys, and nothing checked that takes two tables to check.
 //!
 //! The doc comments of these structs are the reference of the file. A table per module: `gateway`, `routing` (an API
-//! and its routes), `stage`, `credential`; integrations declare their own settings beside their behaviour.
+//! and its routes), `stage`, `credential`, `authorizer`, `throttle` (with usage plans and API keys); integrations declare their own settings beside their behaviour.
 
 mod acme;
+mod authorizer;
 mod backend;
 mod credential;
 mod gateway;
+mod resource_policy;
 mod routing;
 mod stage;
+mod throttle;
 mod tls;
 
 pub use acme::{Acme, Challenge, DirectoryUrl, DomainName, hmac_key};
+pub use authorizer::{Authorizer, Event as AuthorizerEvent, Http as HttpAuthorizer, Jwt as JwtAuthorizer};
 pub use backend::{Backend, BackendName, Tls as BackendTls};
 pub use credential::Credential;
 pub use gateway::{Gateway, ListenAddress, Url};
+pub use resource_policy::{Effect, PolicyStatement};
 pub use routing::{
     Api, ApiName, Authorization, BasePath, ConnectionsApi, Domain, Host, MappedDomain, Protocol, Route, RouteKey,
 };
 pub use stage::{Ordering, Outbox, Stage, StageName, VariableName};
+pub use throttle::{ApiKey, Period, StageLimits, Throttle, UsagePlan};
 pub use tls::{Certificate, ClientAuth, MinimumVersion, Tls};
 
 use serde_json::json;
@@ -37,11 +43,12 @@ settings! {
         pub credentials: Table<Credential>,
         /// Pools of servers, by the name that routes use as a host.
         pub backends: Table<Backend, BackendName>,
-        later {
-            authorizers: "authorizers come with a later version; let the backend of `$connect` decide",
-            usage_plans: "usage plans come with a later version",
-            api_keys: "API keys come with a later version",
-        }
+        /// What decides who a caller is, by the name that routes use.
+        pub authorizers: Table<Authorizer>,
+        /// What holders of API keys may use.
+        pub usage_plans: Table<UsagePlan>,
+        /// The API keys; a key's name is its id.
+        pub api_keys: Table<ApiKey>,
     }
 }
 

@@ -4,12 +4,13 @@ use serde_json::json;
 
 use crate::model::problem::Place;
 use crate::model::settings::{
-    Expression, Node, Reading, Setting, Spanned, Table, TableName, TableReference, Text, Value, choice, is_plain_name,
-    nearest, or_env, settings,
+    Expression, Node, OrNone, Reading, Setting, Spanned, Table, TableName, TableReference, Text, Value, choice,
+    is_plain_name, nearest, or_env, settings,
 };
 use crate::steps::{cors, integrations};
 
 use super::stage::{Stage, StageName};
+use super::{PolicyStatement, Throttle};
 
 choice! {
     /// What an API's clients speak.
@@ -44,6 +45,11 @@ settings! {
         pub connections_api: Option<ConnectionsApi>,
         /// Which pages of other origins may call this API from a browser (HTTP APIs).
         pub cors: Option<cors::Settings>,
+        /// Who may reach the API.
+        pub resource_policy: Vec<PolicyStatement> = [],
+        /// Where an API key is: `$request.header.NAME`, `$request.querystring.NAME`, or
+        /// `$context.authorizer.usageIdentifierKey` for the one that the authorizer names.
+        pub api_key_selection_expression: Expression = "$request.header.x-api-key",
     }
 }
 
@@ -64,13 +70,19 @@ settings! {
         pub route_response: bool = false,
         /// Carries WebSockets and other upgraded connections to a backend that speaks them itself (HTTP APIs).
         pub upgrade: bool = false,
-        later {
-            authorizer: "authorizers come with a later version; let the backend of `$connect` decide",
-            authorization_scopes: "authorizers come with a later version",
-            refreshes_authorization: "authorizers come with a later version",
-            api_key_required: "API keys come with a later version",
-            throttle: "throttles come with a later version",
-        }
+        /// Who decides whether a caller may: the name of one of `[authorizers.<name>]`, or `aws_iam`. On a WebSocket
+        /// API it stands at `$connect`, and holds for the whole connection.
+        pub authorizer: Option<Text>,
+        /// Of these scopes a token must have one (authorizers of type `jwt`).
+        pub authorization_scopes: Vec<Text> = [],
+        /// A message to this route brings a fresh token, so that the connection may live on.
+        pub refreshes_authorization: bool = false,
+        /// Wants an API key of a usage plan. On a WebSocket API it stands at `$connect`; messages then count as well.
+        pub api_key_required: bool = false,
+        /// The route's bucket, in place of the stage's; `none` lifts that.
+        pub throttle: Option<OrNone<Throttle>>,
+        /// Who may use the route.
+        pub resource_policy: Vec<PolicyStatement> = [],
     }
 }
 
@@ -91,9 +103,8 @@ settings! {
     pub struct ConnectionsApi {
         /// How callers show who they are: by a SigV4 signature, by a bearer token, or (on loopback only) not at all.
         pub authorization: Spanned<Authorization> = "aws_iam",
-        later {
-            throttle: "throttles come with a later version",
-        }
+        /// A bucket for all calls of it in one stage; beyond it they get 429 `LimitExceededException`.
+        pub throttle: OrNone<Throttle> = "none",
     }
 }
 

@@ -1,5 +1,6 @@
 //! The `[apis.<api>.stages.<stage>]` tables: AWS's limits and times, all of them settable.
 
+use super::{PolicyStatement, StageLimits, Throttle};
 use crate::model::settings::{
     ByteSize, Duration, OrNone, PositiveDuration, PositiveInteger, Setting as _, Table, TableName, Text, choice,
     is_plain_name, settings,
@@ -54,15 +55,21 @@ settings! {
         pub idle_counts_pings: bool = false,
         /// How long a `$disconnect` that a backend did not take is tried again; `0s` tries once.
         pub disconnect_retry: Duration = "1m",
+        /// A bucket of this size for each route: handshakes, messages or requests beyond it get 429 or the frame
+        /// `Too Many Requests` (at AWS 10,000 and 5,000).
+        pub throttle: OrNone<Throttle> = "none",
+        /// Limits by client address and connection, beyond AWS's.
+        pub limits: StageLimits,
+        /// Who may reach the stage.
+        pub resource_policy: Vec<PolicyStatement> = [],
+        /// The origins whose pages may open a WebSocket here from a browser, such as `https://app.example.com`,
+        /// `https://*.example.com` or `*`. Absent: a browser that sends cookies must come from the stage's own host.
+        pub allowed_origins: Option<Vec<Text>>,
         later {
-            throttle: "throttles come with a later version",
             detailed_metrics: "metrics by route come with a later version",
             access_log: "access logs come with a later version",
             logging_level: "logs of single calls come with a later version",
             data_trace: "logs of bodies come with a later version",
-            resource_policy: "resource policies come with a later version",
-            allowed_origins: "checks of `Origin` come with a later version; the backend of `$connect` sees the header",
-            limits: "limits by address and connection come with a later version",
         }
     }
 }

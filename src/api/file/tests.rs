@@ -63,9 +63,18 @@ disconnect_retry   = "1m"
 detailed_metrics   = false
 logging_level      = "off"
 data_trace         = false
+resource_policy    = [ { effect = "deny", source_ip = ["203.0.113.0/24"], headers = { "X-A" = ["a*", "b"] } }, { effect = "allow", authorizer = { tenant = "acme" } } ]
+allowed_origins    = ["https://app.example.com"]
+
+[apis.chat.stages.prod.limits]
+connections_per_address = 100
+connects_per_address    = { rate = 10, burst = 50 }
+messages_per_connection = { rate = 0.5 }
+bytes_per_connection    = { rate = 65536, burst = 1048576 }
 
 [apis.chat.connections_api]
 authorization = "aws_iam"
+throttle      = { rate = 10000, burst = 5000 }
 
 [credentials.backend]
 access_key_id     = "AKIDLOCAL"
@@ -73,6 +82,40 @@ secret_access_key = "${env.LIVEGATE_SECRET}"
 session_token     = "abc"
 bearer_token      = "${env.LIVEGATE_SECRET}"
 allow             = ["execute-api:ManageConnections chat/prod/*"]
+deny              = ["execute-api:* chat/prod/DELETE/*"]
+
+[authorizers.users]
+type            = "jwt"
+issuer          = "https://issuer.example.com"
+audience        = ["chat"]
+leeway          = "30s"
+identity_source = ["route.request.querystring.token"]
+
+[authorizers.custom]
+type             = "http"
+uri              = "http://127.0.0.1:5000/authorize"
+payload_format   = "2.0"
+simple_responses = true
+identity_source  = ["$request.header.Authorization"]
+ttl              = "5m"
+
+[authorizers.signed]
+type = "aws_iam"
+
+[usage_plans.gold]
+rate   = 50
+burst  = 100
+quota  = { limit = 100000, period = "month" }
+stages = ["chat/prod"]
+
+[api_keys.acme]
+value      = "${env.LIVEGATE_SECRET}"
+usage_plan = "gold"
+
+[api_keys.other]
+sha256     = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+usage_plan = "gold"
+enabled    = false
 "#;
 
 fn env(name: &str) -> Option<String> {
@@ -177,7 +220,7 @@ fn unset_variables_can_be_allowed_everywhere() {
     assert_eq!(said(&problems), [""; 0]);
     let file = file.unwrap();
     assert!(file.credentials.get("backend").unwrap().value.bearer_token.as_ref().unwrap().unresolved);
-    assert_eq!(read(&source, &env, false).1.len(), 3);
+    assert_eq!(read(&source, &env, false).1.len(), 4);
 }
 
 #[test]
@@ -252,7 +295,7 @@ fn the_reference_shows_types_defaults_and_meanings() {
     let row = "| `idle_timeout` | duration or `\"none\"` | `\"10m\"` | Closes a socket after this long without a data message";
     assert!(reference.contains(row), "{reference}");
     assert!(reference.contains("| `protocol` | `\"websocket\"` or `\"http\"` | required |"), "{reference}");
-    assert!(!reference.contains("`authorizer`"), "{reference}");
+    assert!(!reference.contains("`detailed_metrics`"), "{reference}");
 }
 
 /// Whatever an editor leaves behind, the operator gets a report.

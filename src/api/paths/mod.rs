@@ -310,7 +310,7 @@ fn is_dot_segment(text: &str) -> bool {
 }
 
 /// A segment with the escapes undone that nobody needed: those of letters, digits and `-._~` (RFC 3986, 6.2.2.2).
-fn plain(text: &str) -> Cow<'_, str> {
+pub fn plain(text: &str) -> Cow<'_, str> {
     if !text.contains('%') {
         return Cow::Borrowed(text);
     }

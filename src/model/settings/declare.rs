@@ -45,6 +45,7 @@ macro_rules! settings {
                 reading: &mut $crate::model::settings::Reading,
             ) -> Option<Self> {
                 let before = reading.problems.len();
+                #[allow(unused_mut, reason = "a table may have no keys")]
                 let mut fields = $crate::model::settings::Fields::of(node, reading)?;
                 $(let $field = fields.read::<$type>(
                     stringify!($field),

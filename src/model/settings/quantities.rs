@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::json;
 
-use super::{Node, Reading, Setting, or_env};
+use super::{Node, Reading, Setting, Value, or_env};
 
 /// A length of time such as `5s`; zero only if `ZERO` says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +16,10 @@ pub type PositiveDuration = Duration<false>;
 /// A number of bytes such as `32KiB`, never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ByteSize(pub u64);
+
+/// Calls or bytes a second: a number that may have a fraction, and may be zero.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct PerSecond(pub f64);
 
 const TIMES: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 
@@ -114,6 +118,34 @@ impl Setting for ByteSize {
         "size".into()
     }
 }
+
+impl Setting for PerSecond {
+    fn read(node: Node, reading: &mut Reading) -> Option<Self> {
+        let help = "write how many a second, like `10` or `0.5`";
+        let number = match &node.value {
+            Value::Integer { number, .. } => number.map(|number| number as f64),
+            Value::Other(written) => written.replace('_', "").parse().ok(),
+            Value::Text(text) if text.contains("${env.") => node.word(reading, "rate", help)?.trim().parse().ok(),
+            _ => None,
+        };
+        let read = number.filter(|number| (0.0..=FASTEST).contains(number));
+        if read.is_none() {
+            reading.refuse(&node, "rate", help);
+        }
+        read.map(PerSecond)
+    }
+
+    fn schema() -> serde_json::Value {
+        or_env(json!({ "type": "number", "minimum": 0, "maximum": FASTEST }))
+    }
+
+    fn kind() -> String {
+        "number a second".into()
+    }
+}
+
+/// A bucket counts in nanoseconds, so nothing is faster than one in each.
+const FASTEST: f64 = 1e9;
 
 /// As an operator would write it, in the largest unit that fits.
 impl<const ZERO: bool> fmt::Display for Duration<ZERO> {

@@ -28,6 +28,8 @@ pub struct Secret {
     pub place: Place,
     /// As in `Text`.
     pub unresolved: bool,
+    /// It stands in the file itself, and not in the environment.
+    pub is_written_out: bool,
 }
 
 /// Text that a run-time language reads later; `\$` in it is a literal dollar.
@@ -176,13 +178,14 @@ impl Setting for Text {
 
 impl Setting for Secret {
     fn read(node: Node, reading: &mut Reading) -> Option<Self> {
+        let is_written_out = matches!(&node.value, Value::Text(written) if !written.contains("${env."));
         let Expanded { text, unresolved } = node.text(Keep::Nothing, reading)?;
         if text.is_empty() && !unresolved {
             let help = "everybody could guess it; leave the key out if you do not want it";
             reading.problems.problem_with_help(&node.place, "this secret is empty", help);
             return None;
         }
-        Some(Secret { value: text, place: node.place, unresolved })
+        Some(Secret { value: text, place: node.place, unresolved, is_written_out })
     }
 
     fn schema() -> serde_json::Value {

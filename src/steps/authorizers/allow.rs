@@ -1,10 +1,10 @@
-//! What a credential may do: `execute-api:ManageConnections chat/prod/*`.
+//! What a credential may do, or may not: `execute-api:ManageConnections chat/prod/*`.
 //!
 //! An action and a resource, each with `*` wherever one likes, standing for any text, slashes too. No other
 //! character is special. Matching takes the pieces between the stars one after the other and never goes
 //! back, so no pattern is slow.
 
-/// One line of `allow`.
+/// One line of `allow` or `deny`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {
     action: Wildcard,
@@ -34,7 +34,11 @@ impl Pattern {
         Ok(Pattern { action: Wildcard::new(action), resource: Wildcard::new(resource) })
     }
 
-    pub fn allows(&self, action: &str, resource: &str) -> bool {
+    pub fn covers_action(&self, action: &str) -> bool {
+        self.action.matches(action)
+    }
+
+    pub fn covers(&self, action: &str, resource: &str) -> bool {
         self.action.matches(action) && self.resource.matches(resource)
     }
 }
@@ -93,7 +97,7 @@ mod tests {
         let post = resource("chat", "prod", "POST", "7e8s-43WgB1PFu4=");
         let check = |pattern: &str, allowed: bool| {
             let pattern = Pattern::parse(pattern).unwrap();
-            assert_eq!(pattern.allows("execute-api:ManageConnections", &post), allowed, "{pattern:?}");
+            assert_eq!(pattern.covers("execute-api:ManageConnections", &post), allowed, "{pattern:?}");
         };
         check("execute-api:ManageConnections chat/prod/*", true);
         check("execute-api:ManageConnections chat/prod/POST/@connections/*", true);

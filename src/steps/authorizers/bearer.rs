@@ -7,7 +7,7 @@ use aws_lc_rs::digest;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::{Credential, Denied, ErrorType};
+use super::credentials::{Credential, Denied, ErrorType};
 
 /// A token, kept as its hash: what is compared has one length whatever was sent, and memory holds no secret.
 #[derive(Clone)]
@@ -89,6 +89,7 @@ mod tests {
             key: None,
             bearer_token: token.map(|token| Token::new(token).unwrap()),
             allow: Vec::new(),
+            deny: Vec::new(),
         };
         let all = [credential("none", None), credential("a", Some("token-a")), credential("b", Some("token-b"))];
         let check = |headers: &[&str], outcome: Result<&str, &str>| {

@@ -1,12 +1,30 @@
 //! Callers who sign (SigV4): whose signature it is, and AWS's words for what is wrong with one.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 
 use crate::outbound::sigv4::{self, Error, Request};
 
-use super::{Credential, Credentials, Denied, ErrorType};
+use super::credentials::{Credential, Credentials, Denied, ErrorType, INVOKE};
+use super::{Asked, Passed};
+use crate::model::identity::Signer;
+use crate::model::refusal::{Cause, Kind, Refusal};
+
+/// Lets a caller of a route pass who signed, and whose credential allows the call. What is wrong with a signature goes
+/// to the log alone: a client of a route is told `Forbidden`.
+pub(super) fn authorize(asked: &Asked<'_>) -> Result<Passed, Refusal> {
+    let refused = |cause| move |denied: Denied| Kind::Forbidden.because(denied.detail).by(cause);
+    let credential =
+        identify(asked.credentials, &asked.signed, SystemTime::now()).map_err(refused(Cause::Unauthorized))?;
+    credential.may(INVOKE, asked.resource).map_err(refused(Cause::Denied))?;
+    let access_key = credential.key.as_ref().map(|key| key.access_key_id().to_owned()).unwrap_or_default();
+    let (user, account_id) = (credential.name.clone(), asked.account_id.to_owned());
+    let user_arn = format!("arn:aws:iam::{account_id}:user/{user}");
+    let signer = Some(Arc::new(Signer { access_key, account_id, user, user_arn }));
+    Ok(Passed { signer, ..Passed::default() })
+}
 
 pub(super) fn identify<'c>(
     credentials: &'c Credentials,
@@ -86,7 +104,8 @@ fn basic(moment: Timestamp) -> String {
 mod tests {
     use http::{HeaderMap, HeaderValue};
 
-    use super::super::{Authorization, allow, authorize};
+    use super::super::allow;
+    use super::super::credentials::{self, Authorization, authorize};
     use super::*;
     use crate::outbound::sigv4::Key;
 
@@ -105,6 +124,7 @@ mod tests {
             key: Some(Key::new("AKIDEXAMPLE", "secret", session_token).unwrap()),
             bearer_token: None,
             allow: allow.into_iter().collect(),
+            deny: Vec::new(),
         }])
         .unwrap();
         let mut headers = HeaderMap::new();
@@ -120,7 +140,7 @@ mod tests {
             Authorization::AwsIam,
             &credentials,
             &request,
-            super::super::MANAGE_CONNECTIONS,
+            credentials::MANAGE_CONNECTIONS,
             &allow::resource("chat", "prod", "POST", "R0oXAdfD0kwCH6w="),
             now.into(),
         )

@@ -1,250 +1,85 @@
-//! Who may do what: the credentials of the file, and the three ways a caller of `@connections` shows one.
+//! Who a caller is, and whether it may: one file or folder for each type of authorizer, and the enum that tells them
+//! apart.
 //!
-//! `iam` and `bearer` find out which credential is calling, `allow` says what it may do, and `authorize`
-//! asks them in that order. A credential that is not named in an `allow` may do nothing.
+//! `jwt/` reads tokens itself, `http` asks a URL with the event of a Lambda authorizer and does what its `policy/` says,
+//! `iam` wants a signature of one of the `credentials`. `identity_source` names where in a request a caller is
+//! identified. The callers of `@connections` are known by `credentials` alone.
 
 pub mod allow;
 pub mod bearer;
-mod iam;
+pub mod credentials;
+pub mod http;
+pub mod iam;
+pub mod identity_source;
+pub mod jwt;
+pub mod policy;
+mod token;
 
-use std::collections::HashMap;
-use std::time::SystemTime;
+use std::sync::Arc;
 
-use crate::outbound::sigv4::{Key, Keys, Request, SigningKeys};
+use crate::expressions::scope::Scope;
+use crate::model::identity::{Expiry, Granted, Signer};
+use crate::model::refusal::Refusal;
+use crate::outbound::fetch::Web;
+use crate::outbound::sigv4;
+use credentials::Credentials;
 
-/// The action a push, a look-up and a forced close ask for.
-pub const MANAGE_CONNECTIONS: &str = "execute-api:ManageConnections";
+pub use http::Http;
+pub use token::Jwt;
 
-/// How callers show who they are (`authorization` in the file).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Authorization {
+/// A checked authorizer.
+pub enum Authorizer {
+    Jwt(Box<Jwt>),
+    Http(Box<Http>),
     AwsIam,
-    Bearer,
-    /// Everybody may; the file allows it on loopback only.
-    None,
 }
 
-impl Authorization {
-    /// Its word in the file.
-    pub fn name(self) -> &'static str {
+/// What an authorizer is asked about.
+pub struct Asked<'a> {
+    pub scope: Scope<'a>,
+    /// Of these, a token must have one.
+    pub scopes: &'a [String],
+    /// `arn:aws:execute-api:<region>:<account>:<api>/<stage>/<METHOD>/<path>`, or `…/$connect`.
+    pub arn: &'a str,
+    pub account_id: &'a str,
+    /// As credentials name what is called: `<api>/<stage>/<METHOD>/<path>`.
+    pub resource: &'a str,
+    /// What was signed, for who wants a signature.
+    pub signed: sigv4::Request<'a>,
+    pub credentials: &'a Credentials,
+    pub fetch: &'a Web,
+}
+
+/// A caller that an authorizer let pass.
+#[derive(Debug, Default)]
+pub struct Passed {
+    pub granted: Option<Arc<Granted>>,
+    pub signer: Option<Arc<Signer>>,
+    pub expiry: Option<Expiry>,
+    /// The API key that the authorizer counts the call on.
+    pub usage_identifier_key: Option<Arc<str>>,
+}
+
+impl Authorizer {
+    pub async fn authorize(&self, asked: &Asked<'_>) -> Result<Passed, Refusal> {
         match self {
-            Authorization::AwsIam => "aws_iam",
-            Authorization::Bearer => "bearer",
-            Authorization::None => "none",
+            Authorizer::Jwt(jwt) => jwt.authorize(asked).await,
+            Authorizer::Http(http) => http.authorize(asked).await,
+            Authorizer::AwsIam => iam::authorize(asked),
         }
     }
-}
 
-/// One of `[credentials.*]`. Printing it shows nothing secret.
-#[derive(Debug, Clone)]
-pub struct Credential {
-    pub name: String,
-    pub key: Option<Key>,
-    pub bearer_token: Option<bearer::Token>,
-    pub allow: Vec<allow::Pattern>,
-}
-
-impl Credential {
-    fn allows(&self, action: &str, resource: &str) -> bool {
-        self.allow.iter().any(|pattern| pattern.allows(action, resource))
-    }
-}
-
-/// All credentials of one load of the file.
-#[derive(Default)]
-pub struct Credentials {
-    all: Vec<Credential>,
-    // Access key id → place in `all`; `new` has seen that none is there twice.
-    by_access_key_id: HashMap<String, usize>,
-    signing_keys: SigningKeys,
-}
-
-/// Two credentials that nobody could tell apart.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the credentials `{first}` and `{second}` have the same {what}; give each its own")]
-pub struct Duplicate {
-    pub first: String,
-    pub second: String,
-    pub what: &'static str,
-}
-
-impl Credentials {
-    pub fn new(all: Vec<Credential>) -> Result<Credentials, Duplicate> {
-        let mut by_access_key_id = HashMap::new();
-        for (index, credential) in all.iter().enumerate() {
-            let same = |earlier: &Credential, what| Duplicate {
-                first: earlier.name.clone(),
-                second: credential.name.clone(),
-                what,
-            };
-            if let Some(key) = &credential.key
-                && let Some(earlier) = by_access_key_id.insert(key.access_key_id().to_owned(), index)
-            {
-                return Err(same(&all[earlier], "access_key_id"));
-            }
-            if let Some(token) = &credential.bearer_token
-                && let Some(earlier) = bearer::find(&all[..index], token)
-            {
-                return Err(same(earlier, "bearer_token"));
-            }
-        }
-        Ok(Credentials { all, by_access_key_id, signing_keys: SigningKeys::default() })
-    }
-}
-
-impl Keys for Credentials {
-    type Owner = Credential;
-
-    fn find(&self, access_key_id: &str) -> Option<(&Credential, &Key)> {
-        let credential = &self.all[*self.by_access_key_id.get(access_key_id)?];
-        Some((credential, credential.key.as_ref()?))
+    /// Must the request's body be there when this is asked? A signature covers it.
+    pub fn needs_body(&self) -> bool {
+        matches!(self, Authorizer::AwsIam)
     }
 
-    fn signing_keys(&self) -> &SigningKeys {
-        &self.signing_keys
-    }
-}
-
-/// A caller that was turned away, in the words of AWS's wire: always a 403, with the name that SDKs
-/// make an exception of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Denied {
-    pub error_type: ErrorType,
-    /// For the caller, as the `message` of the JSON body. Not for the log: it may repeat what was sent.
-    pub message: String,
-    /// For the log; nothing secret is in it.
-    pub detail: String,
-}
-
-impl Denied {
-    pub const STATUS: http::StatusCode = http::StatusCode::FORBIDDEN;
-
-    fn forbidden(detail: String) -> Denied {
-        Denied { error_type: ErrorType::Forbidden, message: "Forbidden".to_owned(), detail }
-    }
-}
-
-/// The value of `x-amzn-ErrorType`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorType {
-    MissingAuthenticationToken,
-    IncompleteSignature,
-    UnrecognizedClient,
-    InvalidSignature,
-    /// For credentials with an end of life, which the file cannot give yet.
-    ExpiredToken,
-    Forbidden,
-}
-
-impl ErrorType {
-    pub fn name(self) -> &'static str {
+    /// In one word, for those who list routes.
+    pub fn kind(&self) -> &'static str {
         match self {
-            ErrorType::MissingAuthenticationToken => "MissingAuthenticationTokenException",
-            ErrorType::IncompleteSignature => "IncompleteSignatureException",
-            ErrorType::UnrecognizedClient => "UnrecognizedClientException",
-            ErrorType::InvalidSignature => "InvalidSignatureException",
-            ErrorType::ExpiredToken => "ExpiredTokenException",
-            ErrorType::Forbidden => "ForbiddenException",
+            Authorizer::Jwt(_) => "jwt",
+            Authorizer::Http(_) => "http",
+            Authorizer::AwsIam => "aws_iam",
         }
-    }
-}
-
-/// Lets a caller pass who shows a credential, and whose credential allows `action` on `resource`
-/// (`allow::resource` writes one).
-pub fn authorize(
-    authorization: Authorization,
-    credentials: &Credentials,
-    request: &Request<'_>,
-    action: &str,
-    resource: &str,
-    now: SystemTime,
-) -> Result<(), Denied> {
-    let credential = match authorization {
-        Authorization::AwsIam => iam::identify(credentials, request, now)?,
-        Authorization::Bearer => bearer::identify(&credentials.all, request.headers)?,
-        Authorization::None => return Ok(()),
-    };
-    if credential.allows(action, resource) {
-        return Ok(());
-    }
-    // The id at the resource's end is still as the caller wrote it: its syntax is asked after this.
-    let (name, resource) = (&credential.name, resource.escape_debug());
-    Err(Denied::forbidden(format!(
-        "credential `{name}` may not `{action}` on `{resource}`; a pattern in credentials.{name}.allow would permit it"
-    )))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn credential(name: &str, id: Option<&str>, token: Option<&str>) -> Credential {
-        Credential {
-            name: name.to_owned(),
-            key: id.map(|id| Key::new(id, "secret", None).unwrap()),
-            bearer_token: token.map(|token| bearer::Token::new(token).unwrap()),
-            allow: Vec::new(),
-        }
-    }
-
-    #[test]
-    fn credentials_can_be_told_apart() {
-        let check = |second: Credential, problem: Option<&str>| {
-            let all = vec![credential("a", Some("AKIDA"), Some("token-a")), second];
-            let found = Credentials::new(all).err().map(|duplicate| duplicate.to_string());
-            assert_eq!(found.as_deref(), problem);
-        };
-        check(credential("b", Some("AKIDB"), Some("token-b")), None);
-        check(credential("b", None, None), None);
-        check(
-            credential("b", Some("AKIDA"), None),
-            Some("the credentials `a` and `b` have the same access_key_id; give each its own"),
-        );
-        check(
-            credential("b", None, Some("token-a")),
-            Some("the credentials `a` and `b` have the same bearer_token; give each its own"),
-        );
-    }
-
-    #[test]
-    fn a_token_is_good_for_what_its_credential_allows() {
-        let check = |authorization, header: &'static str, outcome: Result<(), &str>| {
-            let mut backend = credential("backend", None, Some("token"));
-            backend.allow.push(allow::Pattern::parse("execute-api:ManageConnections chat/prod/POST/*").unwrap());
-            let credentials = Credentials::new(vec![backend, credential("idle", None, Some("idle"))]).unwrap();
-            let mut headers = http::HeaderMap::new();
-            headers.insert("authorization", http::HeaderValue::from_static(header));
-            let request = Request { method: "POST", path: "/", query: None, headers: &headers, body: b"" };
-            let resource = allow::resource("chat", "prod", "POST", "a\n");
-            let now = SystemTime::UNIX_EPOCH;
-            let asked = authorize(authorization, &credentials, &request, MANAGE_CONNECTIONS, &resource, now);
-            assert_eq!(asked.map_err(|denied| denied.detail), outcome.map_err(str::to_owned));
-        };
-        check(Authorization::Bearer, "Bearer token", Ok(()));
-        check(Authorization::Bearer, "Bearer tokem", Err("no credential has this bearer token"));
-        check(
-            Authorization::Bearer,
-            "Bearer idle",
-            Err("credential `idle` may not `execute-api:ManageConnections` on `chat/prod/POST/@connections/a\\n`; \
-                 a pattern in credentials.idle.allow would permit it"),
-        );
-        check(Authorization::None, "", Ok(()));
-    }
-
-    #[test]
-    fn nothing_secret_is_printed() {
-        let key = Key::new("AKIDA", "hidden-secret", Some("hidden-session")).unwrap();
-        let token = bearer::Token::new("hidden-token").unwrap();
-        let all = Credential { key: Some(key), bearer_token: Some(token), ..credential("a", None, None) };
-        let printed = format!("{all:?}");
-        assert!(printed.contains("AKIDA") && !printed.contains("hidden"), "{printed}");
-    }
-
-    #[test]
-    fn keys_that_would_let_everybody_sign_are_no_keys() {
-        assert!(Key::new("AKIDA", "", None).is_err());
-        assert!(Key::new("AKIDA", "secret", Some("")).is_err());
-        assert!(Key::new("", "secret", None).is_err());
-        assert!(Key::new("a/b", "secret", None).is_err());
     }
 }

@@ -11,7 +11,6 @@ use crate::outbound::backends::Keep;
 use http_proxy::forward;
 use http_proxy::function::Function;
 
-pub mod event;
 pub mod http_proxy;
 pub mod mock;
 

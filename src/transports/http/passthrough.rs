@@ -17,9 +17,9 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::reply;
 use crate::api::http_stage::{HttpLimits, HttpRoute, HttpStage};
 use crate::connections::{Peer, Wire};
-use crate::engine::Engine;
+use crate::engine::{Carried as Upgraded, Engine};
 use crate::model::answer::Answer;
-use crate::model::clock::Tick;
+use crate::model::clock::{Tick, Timestamp};
 use crate::model::request::HttpRequest;
 use crate::outbound::backends::Switched;
 
@@ -61,7 +61,7 @@ pub async fn carry(
     }
     let wanted = reply::Wanted::of(&request.head, &stage.limits);
     let (mut answered, stream) = engine.upgrade(stage, route, request, protocol.name).await;
-    let Some(switched) = stream else { return reply::answer(answered, &wanted, &stage.limits) };
+    let Some(Upgraded { switched, until }) = stream else { return reply::answer(answered, &wanted, &stage.limits) };
     if protocol.is_over_http_2 {
         answered.status = StatusCode::OK;
         for name in [CONNECTION, UPGRADE, SEC_WEBSOCKET_ACCEPT] {
@@ -76,6 +76,8 @@ pub async fn carry(
             let carried = Carried { wire, already_read, switched };
             tokio::select! {
                 () = carried.run(&stage.limits) => {}
+                // It does not outlive the token that opened it.
+                () = after(until.map(|until| Duration::from_millis(until.0.saturating_sub(Timestamp::now().0)))) => {}
                 () = engine.carried.cancelled() => {}
                 () = stage.retired().cancelled() => {}
             }

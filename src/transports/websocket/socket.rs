@@ -29,6 +29,8 @@ use crate::model::clock::Tick;
 use crate::model::close::Close;
 use crate::model::id::Id;
 use crate::model::limits;
+use crate::model::refusal::{Cause, Kind, Refusal};
+use crate::steps::throttles::{Bucket, Rate, Throttled};
 
 /// How a connection came to its end.
 #[derive(Debug, PartialEq)]
@@ -66,7 +68,9 @@ pub async fn run(
         blocked: false,
         limits_changed: false,
         drained: true,
+        buckets: None,
     };
+    socket.follow_limits();
     let ended = poll_fn(|cx| socket.poll(cx)).await;
     departure.engine.connections.remove(&departure.connection.client.id);
     let Socket { codec, stage, .. } = socket;
@@ -149,6 +153,31 @@ struct Socket {
     limits_changed: bool,
     /// The codec has given out every whole frame that it was handed, so making it anew loses nothing.
     drained: bool,
+    /// What the connection may send, where the stage has limits.
+    buckets: Option<Box<Buckets>>,
+}
+
+/// What one connection may send.
+struct Buckets {
+    messages: Option<Bucket>,
+    bytes: Option<Bucket>,
+}
+
+impl Buckets {
+    fn take(&self, length: usize) -> Result<(), Refusal> {
+        let refused = |cause| {
+            move |throttled: Throttled| {
+                Kind::Throttled.because("the connection sends too much").by(cause).until(throttled.retry_after)
+            }
+        };
+        if let Some(messages) = &self.messages {
+            messages.take().map_err(refused(Cause::ConnectionMessages))?;
+        }
+        if let Some(bytes) = &self.bytes {
+            bytes.take_many(length as u64).map_err(refused(Cause::ConnectionBytes))?;
+        }
+        Ok(())
+    }
 }
 
 impl Socket {
@@ -209,7 +238,23 @@ impl Socket {
             let (old, new) = (&self.stage.limits, &stage.limits);
             self.limits_changed |= (old.max_message, old.max_frame) != (new.max_message, new.max_frame);
             self.stage = stage;
+            self.follow_limits();
         }
+    }
+
+    /// Buckets of the stage's rates; those that have them already stay as full as they are.
+    fn follow_limits(&mut self) {
+        let (messages, bytes) = (self.stage.limits.messages, self.stage.limits.bytes);
+        if messages.is_none() && bytes.is_none() {
+            self.buckets = None;
+            return;
+        }
+        let kept = self.buckets.take().map_or((None, None), |buckets| (buckets.messages, buckets.bytes));
+        let bucket = |rate: Option<Rate>, kept: Option<Bucket>| {
+            let kept = kept.filter(|bucket| Some(bucket.rate()) == rate);
+            kept.or_else(|| rate.map(Bucket::new))
+        };
+        self.buckets = Some(Box::new(Buckets { messages: bucket(messages, kept.0), bytes: bucket(bytes, kept.1) }));
     }
 
     /// Outbox → codec → socket, as far as the socket takes it.
@@ -315,9 +360,21 @@ impl Socket {
             Message::Close(frame) => return Some(ended_by_client(frame)),
             Message::Frame(_) => return None,
         };
-        self.connection.touch(Tick::now());
+        let now = Tick::now();
+        self.connection.touch(now);
+        let message = Incoming { id: Id::random(), body, binary };
+        if let Some(buckets) = &self.buckets
+            && let Err(refusal) = buckets.take(message.body.len())
+        {
+            let reply = self.engine.message_throttled(&self.stage, &self.connection.client, &message, &refusal);
+            let length = reply.body.len();
+            if self.connection.outbox.reply(reply, &self.stage.limits.outbox(), now).is_ok() {
+                self.stage.metrics.outbox_bytes.increment(length as f64);
+            }
+            return None;
+        }
         self.connection.message_taken();
-        self.start(Incoming { id: Id::random(), body, binary });
+        self.start(message);
         None
     }
 

@@ -7,7 +7,7 @@ use crate::api::gateway::Gateway;
 use crate::api::stage::{Limits, Stage};
 use crate::connections::{Connection, Heartbeat, When};
 use crate::engine::Engine;
-use crate::model::clock::Tick;
+use crate::model::clock::{Tick, Timestamp};
 use crate::model::close::Close;
 
 /// Runs for as long as the gateway does.
@@ -54,6 +54,8 @@ fn pause(gateway: &Gateway) -> Duration {
             limits.slow_consumer_timeout,
             limits.ping_interval,
             limits.ping_interval.and(Some(limits.pong_timeout)),
+            // A token's end is told in whole seconds, so a tenth of two is soon enough.
+            stage.connect.authorizer.is_some().then_some(Duration::from_secs(2)),
         ]
     });
     let shortest = deadlines.flatten().min().unwrap_or(Duration::MAX);
@@ -66,6 +68,7 @@ fn enforce(connection: &Connection, limits: &Limits, now: Tick, elapsed: Duratio
         connection.pause_deadlines(elapsed);
     }
     close_slow_consumer(connection, limits, now);
+    close_expired(connection);
     let outbox = &connection.outbox;
     if is_over(limits.idle_timeout, connection.idle_for(now)) || is_over(limits.max_duration, connection.age(now)) {
         outbox.close(Close::GOING_AWAY, When::AfterPushes);
@@ -87,6 +90,15 @@ fn close_slow_consumer(connection: &Connection, limits: &Limits, now: Tick) {
     if connection.outbox.full_for(now).is_some_and(|time| is_over(limits.slow_consumer_timeout, time)) {
         tracing::info!(connection_id = %connection.client.id, "closing a slow consumer: its outbox stayed full");
         connection.outbox.close(Close::SLOW_CONSUMER, When::Now);
+    }
+}
+
+/// A connection does not outlive the token that opened it, or the last fresh one.
+fn close_expired(connection: &Connection) {
+    let expiry = connection.client.identity.load().as_ref().and_then(|identity| identity.expiry);
+    if let Some(expiry) = expiry.filter(|expiry| expiry.at <= Timestamp::now()) {
+        let close = Close { code: expiry.close_code, ..Close::TOKEN_EXPIRED };
+        connection.outbox.close(close, When::AfterPushes);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::header::{
@@ -25,7 +26,7 @@ use crate::api::stage::Stage;
 use crate::connections::{Connection, Peer, When};
 use crate::engine::gateway_responses::HttpResponse;
 use crate::engine::reached::{Reached, reached};
-use crate::engine::{CallbackBase, Engine, Opening, gateway_responses};
+use crate::engine::{Accepted, CallbackBase, Engine, Opening, gateway_responses};
 use crate::model::answer::{self, Answer};
 use crate::model::body::Body;
 use crate::model::call::{Handshake, Reply};
@@ -82,13 +83,15 @@ pub async fn accept(
     let client = client(place, stage, &engine.callback(), host, &head.headers, &peer);
     let connection = Arc::new(Connection::new(client));
     let handshake = Handshake {
+        path: head.uri.path().to_owned(),
         query: head.uri.query().map(str::to_owned),
+        host: host.to_owned(),
         headers: head.headers,
         scheme: peer.scheme,
         port: peer.local.port(),
     };
     let opening = Handover { engine: engine.clone(), stage: stage.clone(), connection, on_upgrade, peer };
-    let accepted = if stage.routes.connect.is_none() {
+    let accepted = if stage.routes.connect.is_none() && stage.connect.authorizer.is_none() {
         opening.settle(handshake).await
     } else {
         let (sender, receiver) = oneshot::channel();
@@ -123,8 +126,8 @@ impl Handover {
     async fn settle(self, handshake: Handshake) -> Result<Option<HeaderValue>, Box<Answer>> {
         let Handover { engine, stage, connection, on_upgrade, peer } = self;
         let opening = Box::pin(engine.connect(&stage, &connection.client, &handshake)).await;
-        let subprotocol = match opening {
-            Ok(Opening::Accepted(subprotocol)) => subprotocol,
+        let Accepted { subprotocol, place } = match opening {
+            Ok(Opening::Accepted(accepted)) => accepted,
             Ok(Opening::Declined(reply)) => return Err(Box::new(declined(reply))),
             Err(refusal) => return Err(Box::new(refused(gateway_responses::handshake(&refusal)))),
         };
@@ -135,10 +138,15 @@ impl Handover {
         }
         let tasks = engine.tasks.clone();
         // A task of its own, so that nothing of the handshake is kept for the life of the socket.
+        let place = Box::new(place);
         tasks.spawn(async move {
+            // One of those that its address may have, until it is gone.
+            let _place = place;
             let socket = on_upgrade.await.ok().map(|upgraded| (peer.release)(upgraded));
             match socket {
-                Some((socket, already_read)) => socket::run(engine, connection, stage, socket, already_read).await,
+                Some((socket, already_read)) => {
+                    socket::run(engine, connection, stage, socket, already_read).await;
+                }
                 // The 101 could not be written.
                 None => engine.disconnected(connection, Close::LOST),
             }
@@ -205,6 +213,7 @@ fn client(
         source_ip: peer.remote,
         user_agent: headers::last(request, USER_AGENT.as_str()).map(|agent| agent.into_owned().into()),
         connected_at: Timestamp::now(),
+        identity: ArcSwapOption::empty(),
     }
 }
 
@@ -230,6 +239,9 @@ fn refused(response: HttpResponse) -> Answer {
     let mut answer = answer::error(response.status, response.error_type, response.body);
     let id = answer.headers()[&answer::X_AMZN_REQUEST_ID].clone();
     answer.headers_mut().insert("x-amz-apigw-id", id);
+    if let Some((name, value)) = response.header {
+        answer.headers_mut().insert(name, value);
+    }
     answer
 }
 

@@ -15,11 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use livegate::api::files::Files;
+use livegate::api::kept::Kept;
 use livegate::api::{self, gateway::Gateway};
-use livegate::outbound::backends::Servers;
 use livegate::server::Server;
 use livegate::server::systemd::PassedSockets;
-use livegate::telemetry::metrics::Metrics;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 
@@ -32,7 +31,7 @@ pub use raw::{BINARY, CONTINUE, PONG, Raw, TEXT, close, frame, ping, text};
 pub struct World {
     pub backend: Backend,
     pub server: Arc<Server>,
-    metrics: Metrics,
+    kept: Arc<Kept>,
     address: SocketAddr,
 }
 
@@ -76,21 +75,21 @@ impl World {
 
     pub async fn serving(file: &str) -> World {
         let backend = Backend::start();
-        let metrics = Metrics::default();
-        let gateway = load(file, &backend, &metrics);
-        let server = Server::start(gateway, PassedSockets::default(), metrics.clone()).await.expect("free ports");
+        let kept = Arc::new(Kept::default());
+        let gateway = load(file, &backend, &kept);
+        let server = Server::start(gateway, PassedSockets::default(), &kept).await.expect("free ports");
         let address = server.client_listeners()[0].address.tcp().expect("a TCP listener");
-        World { backend, server, metrics, address }
+        World { backend, server, kept, address }
     }
 
     /// Serves the usual file with other keys in its stage from now on.
     pub fn reload(&self, stage: &str) {
-        self.server.reload(load(&file(stage), &self.backend, &self.metrics)).expect("the same listener");
+        self.server.reload(load(&file(stage), &self.backend, &self.kept)).expect("the same listener");
     }
 
     /// Serves another file from now on.
     pub fn reload_with(&self, file: &str) {
-        self.server.reload(load(file, &self.backend, &self.metrics)).expect("the same listener");
+        self.server.reload(load(file, &self.backend, &self.kept)).expect("the same listener");
     }
 
     pub async fn connect(&self) -> Client {
@@ -130,7 +129,7 @@ impl World {
 
     /// The value of a metric, summed over its labels.
     pub fn metric(&self, name: &str) -> f64 {
-        let text = self.metrics.render();
+        let text = self.kept.metrics.render();
         let lines =
             text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
@@ -153,10 +152,9 @@ impl World {
     }
 }
 
-fn load(file: &str, backend: &Backend, metrics: &Metrics) -> Gateway {
+fn load(file: &str, backend: &Backend, kept: &Kept) -> Gateway {
     let source = file.replace("BACKEND", &format!("http://{}", backend.address));
-    let (gateway, problems) =
-        api::load(&source, &|_| None, false, &Files::new(Path::new(".")), &Servers::default(), metrics);
+    let (gateway, problems) = api::load(&source, &|_| None, false, &Files::new(Path::new(".")), kept);
     gateway.unwrap_or_else(|| panic!("{}", api::report::render("routes.toml", &source, &problems, false)))
 }
 

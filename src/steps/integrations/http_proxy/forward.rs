@@ -12,7 +12,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODI
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
 use hyper::body::Body as _;
 
-use super::{X_AMZN_TRACE_ID, refusal, trace_id};
+use super::{X_AMZN_TRACE_ID, refusal};
 use crate::expressions::target::has_dot_segment;
 use crate::model::body::{Body, Progress};
 use crate::model::call::{Call, Reply};
@@ -70,7 +70,12 @@ impl Forward {
         keep_carried(&mut headers);
         headers.insert(HOST, self.host.clone());
         headers.append(VIA, via(head.version));
-        headers.entry(X_AMZN_TRACE_ID).or_insert_with(|| trace_id(call.at));
+        headers.entry(X_AMZN_TRACE_ID).or_insert_with(|| call.trace_id());
+        if let Some(granted) = call.granted() {
+            for (name, value) in &granted.headers {
+                headers.append(name, value.clone());
+            }
+        }
         Ok(Outgoing {
             method: self.method.clone().unwrap_or_else(|| head.method.clone()),
             headers,

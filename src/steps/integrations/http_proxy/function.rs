@@ -3,25 +3,29 @@
 //!
 //! Parameter mappings change what the event shows, not the POST that carries it.
 
+use std::sync::Arc;
+
 use http::header::{CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
-use super::super::event::{Format, Origin};
 use super::forward::{Forward, Outgoing};
-use super::{X_AMZN_TRACE_ID, X_FORWARDED_FOR, X_LIVEGATE_REQUEST_ID, event_answer_bound, refusal, trace_id};
+use super::{X_AMZN_TRACE_ID, X_FORWARDED_FOR, X_LIVEGATE_REQUEST_ID, event_answer_bound, refusal};
 use crate::expressions::scope::StageVariables;
 use crate::model::body::Body;
 use crate::model::call::{Call, Reply};
 use crate::model::headers;
+use crate::model::identity::Identity;
 use crate::model::limits;
 use crate::model::refusal::{Kind, Refusal};
 use crate::model::request::HttpRequest;
 use crate::outbound::backends::Keep;
+use crate::outbound::lambda::{Format, Origin};
 
 /// A backend that is called like a Lambda function.
 pub struct Function {
     pub way: Forward,
     pub format: Format,
+    pub account_id: Arc<str>,
 }
 
 impl Function {
@@ -43,15 +47,20 @@ impl Function {
         mut seen: Outgoing,
         stage_variables: &StageVariables,
     ) -> Result<Reply<Body>, Refusal> {
-        let trace_id = seen.headers.remove(X_AMZN_TRACE_ID).unwrap_or_else(|| trace_id(call.at));
+        let trace_id = seen.headers.remove(X_AMZN_TRACE_ID).unwrap_or_else(|| call.trace_id());
         let request = as_seen(request, seen)?;
         let forwarded_for = headers::joined(&request.head.headers, X_FORWARDED_FOR.as_str()).unwrap_or_default();
+        let identity = call.identity.as_deref();
+        let authorizer = match self.format {
+            Format::V1 => identity.and_then(Identity::shown_v1),
+            Format::V2 => identity.and_then(Identity::shown_v2),
+        };
         let origin = Origin {
-            account_id: "000000000000",
+            account_id: &self.account_id,
             stage_variables,
             trace_id: &trace_id,
             forwarded_for: &forwarded_for,
-            authorizer: None,
+            authorizer: authorizer.as_deref(),
         };
         let event = self.format.write(call, &request, &request.body, &origin);
         let mut post = Request::new(Body::Whole(event));

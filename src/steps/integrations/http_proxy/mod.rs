@@ -13,12 +13,10 @@ use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::event;
 use crate::expressions::scope::StageVariables;
 use crate::model::body::Body;
 use crate::model::call::{Call, ConnectionEvent, Handshake, Happening, Mapped, Reply};
 use crate::model::client::{Client, StageKey};
-use crate::model::clock::Timestamp;
 use crate::model::headers;
 use crate::model::limits;
 use crate::model::refusal::{Kind, Refusal};
@@ -26,6 +24,7 @@ use crate::model::settings::{
     Entry, Expression, Node, PositiveDuration, Reading, Setting, Table, TableName, Text, Value, choice, settings,
 };
 use crate::outbound::backends::{self, Backend, Keep};
+use crate::outbound::lambda as event;
 
 choice! {
     /// What the backend gets as the body.
@@ -238,7 +237,7 @@ impl HttpProxy {
             ConnectionEvent::Connect(handshake) if self.payload == Payload::Raw => {
                 let mut headers = self.connect_headers(handshake, client);
                 if !headers.contains_key(X_AMZN_TRACE_ID) {
-                    headers.insert(X_AMZN_TRACE_ID, trace_id(call.at));
+                    headers.insert(X_AMZN_TRACE_ID, call.trace_id());
                 }
                 headers
             }
@@ -248,7 +247,7 @@ impl HttpProxy {
                 {
                     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
                 }
-                headers.insert(X_AMZN_TRACE_ID, trace_id(call.at));
+                headers.insert(X_AMZN_TRACE_ID, call.trace_id());
                 headers
             }
         };
@@ -256,6 +255,12 @@ impl HttpProxy {
         headers.insert(X_LIVEGATE_CALLBACK_URL, client.callback_url.clone());
         headers.insert(X_LIVEGATE_EVENT_TYPE, HeaderValue::from_static(event.name()));
         headers.insert(X_LIVEGATE_REQUEST_ID, call.request_id.header());
+        if let Some(granted) = call.granted() {
+            // A name that two keys come to has both values.
+            for (name, value) in &granted.headers {
+                headers.append(name, value.clone());
+            }
+        }
         if let ConnectionEvent::Disconnect(close) = event {
             headers.insert(X_LIVEGATE_DISCONNECT_CODE, HeaderValue::from(close.code));
             headers.insert(X_LIVEGATE_DISCONNECT_REASON, headers::encoded(&close.reason));
@@ -344,19 +349,6 @@ fn shown(uri: &Uri, target: &Target) -> String {
 /// What a path segment keeps as it is; a mapped value can never add a segment or a query.
 const PATH_SEGMENT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'@').remove(b':');
-
-/// `Root=1-{time}-{random}`, as AWS makes one for each call.
-fn trace_id(at: Timestamp) -> HeaderValue {
-    let random: [u8; 12] = rand::random();
-    let mut text = *b"Root=1-00000000-000000000000000000000000";
-    let time = ((at.0 / 1000) as u32).to_be_bytes();
-    let digits = time.iter().chain(&random).flat_map(|byte| [byte >> 4, byte & 15]);
-    let places = (7..15).chain(16..40);
-    for (place, digit) in places.zip(digits) {
-        text[place] = b"0123456789abcdef"[usize::from(digit)];
-    }
-    HeaderValue::from_bytes(&text).expect("hexadecimal digits are a header value")
-}
 
 /// A proxy answer wraps a body as JSON text: six bytes for one at worst, and its headers.
 fn event_answer_bound(keep: Keep) -> usize {

@@ -73,6 +73,7 @@ impl Sent<'_> {
             route_key: self.route_key,
             request_id: Id::random(),
             at: Timestamp(1_763_684_400_118),
+            identity: None,
         };
         let stage_variables =
             self.stage_variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

@@ -1,8 +1,8 @@
-//! `payload = "event"`: the AWS proxy event as a Lambda handler knows it, and its proxy answer.
+//! What Lambda functions get and answer: the AWS proxy event as a handler knows it, and its proxy answer.
 //!
 //! `websocket` is the event of connections. An HTTP request has one in two formats, `http_v2` and `http_v1`; both
 //! take from `shown` what they show of the request, and list names with their values through `pairs`. `answer`
-//! reads what comes back for either.
+//! reads what comes back for either. `authorizer` makes the events of authorizers from the same.
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
@@ -14,6 +14,7 @@ use crate::model::request::HttpRequest;
 use crate::model::settings::choice;
 
 pub mod answer;
+pub mod authorizer;
 pub mod http_v1;
 pub mod http_v2;
 mod pairs;

@@ -62,6 +62,10 @@ struct RequestContext<'a> {
 struct Identity<'a> {
     access_key: Option<&'a str>,
     account_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key_id: Option<&'a str>,
     caller: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_cert: Option<ClientCert<'a>>,
@@ -102,7 +106,7 @@ pub fn write(call: &Call<'_>, request: &HttpRequest, body: &[u8], origin: &Origi
             domain_prefix: request.domain_prefix(),
             extended_request_id: request_id.as_str(),
             http_method: request.head.method.as_str(),
-            identity: identity(request),
+            identity: identity(call, request),
             path: shown::decoded(&path),
             protocol: shown::PROTOCOL,
             request_id: request_id.as_str(),
@@ -125,11 +129,15 @@ fn resource(route_key: &str) -> &str {
     route_key.split_once(' ').map_or(route_key, |(_, path)| path)
 }
 
-fn identity(request: &HttpRequest) -> Identity<'_> {
+fn identity<'a>(call: &'a Call<'_>, request: &'a HttpRequest) -> Identity<'a> {
+    let signer = call.identity.as_ref().and_then(|identity| identity.signer.as_deref());
+    let api_key = call.identity.as_ref().and_then(|identity| identity.api_key.as_ref());
     Identity {
-        access_key: None,
-        account_id: None,
-        caller: None,
+        access_key: signer.map(|signer| &*signer.access_key),
+        account_id: signer.map(|signer| &*signer.account_id),
+        api_key: api_key.map(|key| &*key.value),
+        api_key_id: api_key.map(|key| &*key.id),
+        caller: signer.map(|signer| &*signer.user),
         client_cert: shown::client_cert(request),
         cognito_authentication_provider: None,
         cognito_authentication_type: None,
@@ -137,8 +145,8 @@ fn identity(request: &HttpRequest) -> Identity<'_> {
         cognito_identity_pool_id: None,
         principal_org_id: None,
         source_ip: request.source_ip,
-        user: None,
+        user: signer.map(|signer| &*signer.user),
         user_agent: shown::user_agent(request),
-        user_arn: None,
+        user_arn: signer.map(|signer| &*signer.user_arn),
     }
 }

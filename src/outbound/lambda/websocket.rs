@@ -9,12 +9,14 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::expressions::scope::StageVariables;
 use crate::model::call::{Call, ConnectionEvent, Handshake, Happening, Reply};
 use crate::model::client::Client;
 use crate::model::close::Close;
 use crate::model::headers::{self, title_case};
+use crate::model::identity::Identity;
 
 type Single = BTreeMap<Spelling, String>;
 type Multi = BTreeMap<Spelling, Vec<String>>;
@@ -43,6 +45,8 @@ struct Proxied<'a> {
 struct RequestContext<'a> {
     route_key: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    authorizer: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     message_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     disconnect_status_code: Option<u16>,
@@ -55,7 +59,7 @@ struct RequestContext<'a> {
     stage: &'a str,
     connected_at: u64,
     request_time_epoch: u64,
-    identity: Identity<'a>,
+    identity: Caller<'a>,
     request_id: String,
     domain_name: &'a str,
     connection_id: String,
@@ -64,7 +68,21 @@ struct RequestContext<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Identity<'a> {
+struct Caller<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    access_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_key_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    caller: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_arn: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     user_agent: Option<&'a str>,
     source_ip: String,
@@ -137,8 +155,10 @@ fn reason(close: &Close) -> &str {
 fn request_context<'a>(call: &'a Call<'_>, happening: Happening<'a>) -> RequestContext<'a> {
     let client = happening.client;
     let request_id = call.request_id.to_string();
+    let is_connect = matches!(happening.event, ConnectionEvent::Connect(_));
     RequestContext {
         route_key: call.route_key,
+        authorizer: call.identity.as_ref().and_then(|identity| identity.shown_on_connection(is_connect)),
         message_id: match happening.event {
             ConnectionEvent::Message(message) => Some(message.id.to_string()),
             _ => None,
@@ -152,11 +172,27 @@ fn request_context<'a>(call: &'a Call<'_>, happening: Happening<'a>) -> RequestC
         stage: &client.stage.stage,
         connected_at: client.connected_at.0,
         request_time_epoch: call.at.0,
-        identity: Identity { user_agent: client.user_agent.as_deref(), source_ip: client.source_ip.to_string() },
+        identity: caller(call.identity.as_deref(), client),
         request_id,
         domain_name: &client.domain_name,
         connection_id: client.id.to_string(),
         api_id: &client.stage.api,
+    }
+}
+
+fn caller<'a>(identity: Option<&'a Identity>, client: &'a Client) -> Caller<'a> {
+    let signer = identity.and_then(|identity| identity.signer.as_deref());
+    let api_key = identity.and_then(|identity| identity.api_key.as_ref());
+    Caller {
+        access_key: signer.map(|signer| &*signer.access_key),
+        account_id: signer.map(|signer| &*signer.account_id),
+        api_key: api_key.map(|key| &*key.value),
+        api_key_id: api_key.map(|key| &*key.id),
+        caller: signer.map(|signer| &*signer.user),
+        user: signer.map(|signer| &*signer.user),
+        user_arn: signer.map(|signer| &*signer.user_arn),
+        user_agent: client.user_agent.as_deref(),
+        source_ip: client.source_ip.to_string(),
     }
 }
 

@@ -1,0 +1,319 @@
+//! Who may call, and how much: the steps in front of every integration.
+//!
+//! A handshake and a request pass the same list once their own throttles have let them through (`admit`); a message
+//! passes a shorter one, since its connection was admitted already. Narrow throttles come before wide ones, so that a
+//! flood of one address or connection costs the others nothing, and what costs least comes first.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{HOST, SEC_WEBSOCKET_PROTOCOL};
+use http::{HeaderMap, HeaderValue};
+
+use super::Engine;
+use crate::api::admission::{Admission, ApiKeySource, Entrance};
+use crate::api::http_stage::{HttpRoute, HttpStage};
+use crate::api::paths;
+use crate::api::routes::Route;
+use crate::api::stage::Stage;
+use crate::expressions::scope::{Scope, StageVariables};
+use crate::model::call::{Call, Event, Handshake, Happening};
+use crate::model::client::Client;
+use crate::model::headers;
+use crate::model::identity::{ApiKey, Identity};
+use crate::model::refusal::{Cause, Kind, Refusal};
+use crate::model::request::HttpRequest;
+use crate::outbound::sigv4;
+use crate::steps::authorizers::identity_source::token_among;
+use crate::steps::authorizers::{Asked, Authorizer, Passed};
+use crate::steps::resource_policies::{Caller, ResourcePolicy, Verdict};
+use crate::steps::throttles::{self, Bucket, Place};
+
+impl Engine {
+    /// A client of a WebSocket API, before its `$connect` integration.
+    pub(super) async fn let_in(
+        &self,
+        stage: &Stage,
+        call: &mut Call<'_>,
+        client: &Client,
+        handshake: &Handshake,
+    ) -> Result<Place, Refusal> {
+        let entrance = &stage.entrance;
+        check_origin(entrance, &handshake.headers, handshake.scheme, &handshake.host)?;
+        let place = entrance.addresses.connect(client.source_ip, &entrance.address_limits).map_err(too_many)?;
+        throttle(stage.connect.throttle.as_deref(), Cause::RouteThrottle)?;
+        throttle(entrance.gateway_throttle.as_deref(), Cause::GatewayThrottle)?;
+        let signed = Signed {
+            method: "GET",
+            path: &handshake.path,
+            query: handshake.query.as_deref(),
+            headers: &handshake.headers,
+            host: &handshake.host,
+            body: b"",
+        };
+        let at = At { entrance, admission: &stage.connect, variables: &stage.variables, tail: "$connect", signed };
+        at.admit(call).await?;
+        client.identity.store(call.identity.clone());
+        Ok(place)
+    }
+
+    /// A message of an admitted client.
+    pub(super) async fn let_pass(
+        &self,
+        stage: &Stage,
+        route: &Route,
+        client: &Client,
+        call: &mut Call<'_>,
+    ) -> Result<(), Refusal> {
+        throttle(route.admission.throttle.as_deref(), Cause::RouteThrottle)?;
+        throttle(stage.entrance.gateway_throttle.as_deref(), Cause::GatewayThrottle)?;
+        if route.refreshes {
+            Box::pin(refresh(stage, client, call)).await?;
+        }
+        for policy in &route.admission.policies {
+            pass(policy, call)?;
+        }
+        let Some(identity) = &call.identity else { return Ok(()) };
+        if let Some(key) = &identity.api_key {
+            stage.entrance.api_keys.still_good(&key.id, &stage.key)?.take(moment(call))?;
+        }
+        Ok(())
+    }
+
+    /// What a request has to pass before its body is looked at.
+    pub(super) fn throttle_request(
+        &self,
+        stage: &HttpStage,
+        route: &HttpRoute,
+        request: &HttpRequest,
+    ) -> Result<(), Refusal> {
+        let entrance = &stage.entrance;
+        entrance.addresses.request(request.source_ip, &entrance.address_limits).map_err(|throttled| {
+            Kind::Throttled
+                .because("the address asks too often")
+                .by(Cause::AddressRequests)
+                .until(throttled.retry_after)
+        })?;
+        throttle(route.admission.throttle.as_deref(), Cause::RouteThrottle)?;
+        throttle(entrance.gateway_throttle.as_deref(), Cause::GatewayThrottle)
+    }
+
+    /// A request of an HTTP API, before its integration. Its body is there if the authorizer needs it.
+    pub(super) async fn admit_request(
+        &self,
+        stage: &HttpStage,
+        route: &HttpRoute,
+        request: &HttpRequest,
+        headers: &HeaderMap,
+        call: &mut Call<'_>,
+    ) -> Result<(), Refusal> {
+        if route.admission.is_open() {
+            return Ok(());
+        }
+        let method = request.head.method.as_str();
+        // Escapes that nobody needs are undone, or `/%61dmin` would not be what a policy says of `/admin`.
+        let tail = format!("{method}{}", paths::plain(request.route_path()));
+        let signed = Signed {
+            method,
+            path: request.path(),
+            query: request.head.uri.query(),
+            headers,
+            host: &request.domain_name,
+            body: &request.body,
+        };
+        let (entrance, admission) = (&stage.entrance, &route.admission);
+        Box::pin(At { entrance, admission, variables: &stage.variables, tail: &tail, signed }.admit(call)).await
+    }
+}
+
+/// A handshake or a request, and what it is asked for.
+struct At<'a> {
+    entrance: &'a Entrance,
+    admission: &'a Admission,
+    variables: &'a StageVariables,
+    /// The end of its ARN: `$connect`, or `<METHOD>/<path>`.
+    tail: &'a str,
+    signed: Signed<'a>,
+}
+
+/// What a signature is about.
+struct Signed<'a> {
+    method: &'a str,
+    path: &'a str,
+    query: Option<&'a str>,
+    headers: &'a HeaderMap,
+    host: &'a str,
+    body: &'a [u8],
+}
+
+impl At<'_> {
+    async fn admit(&self, call: &mut Call<'_>) -> Result<(), Refusal> {
+        let Self { entrance, admission, .. } = self;
+        if admission.is_open() {
+            return Ok(());
+        }
+        for policy in &admission.policies {
+            ask_before(policy, call, self.signed.headers)?;
+        }
+        let mut shown = None;
+        let by_authorizer = entrance.api_key_source == ApiKeySource::Authorizer;
+        let mut key = None;
+        if admission.wants_api_key && !by_authorizer {
+            shown = entrance.api_key_source.shown(&self.scope(call));
+            key = Some(entrance.api_keys.identify(shown.as_deref(), call.stage())?);
+        }
+        let mut identity = Identity::default();
+        if let Some(authorization) = &admission.authorizer {
+            let began = Instant::now();
+            let passed = self.authorize(&authorization.authorizer, &authorization.scopes, call).await?;
+            let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let Passed { granted, signer, expiry, usage_identifier_key } = passed;
+            let is_asked = matches!(*authorization.authorizer, Authorizer::Http(_));
+            identity =
+                Identity { granted, signer, expiry, authorizer_latency_ms: is_asked.then_some(took), api_key: None };
+            if admission.wants_api_key && by_authorizer {
+                shown = usage_identifier_key.map(|key| key.to_string());
+                key = Some(entrance.api_keys.identify(shown.as_deref(), call.stage())?);
+            }
+        }
+        if let Some(key) = &key {
+            let value = shown.unwrap_or_default().into();
+            identity.api_key = Some(ApiKey { id: key.id.clone(), value });
+        }
+        call.identity = Some(Arc::new(identity));
+        for policy in admission.policies.iter().filter(|policy| policy.needs_authorizer()) {
+            ask_after(policy, call, Some(self.signed.headers))?;
+        }
+        match key {
+            Some(key) => key.take(moment(call)),
+            None => Ok(()),
+        }
+    }
+
+    async fn authorize(&self, authorizer: &Authorizer, scopes: &[String], call: &Call<'_>) -> Result<Passed, Refusal> {
+        let (arn, resource) = self.entrance.names(call.stage(), self.tail);
+        let headers = match authorizer {
+            Authorizer::AwsIam => Some(with_host(self.signed.headers, self.signed.host)),
+            _ => None,
+        };
+        let asked = Asked {
+            scope: self.scope(call),
+            scopes,
+            arn: &arn,
+            account_id: &self.entrance.account_id,
+            resource: &resource,
+            signed: sigv4::Request {
+                method: self.signed.method,
+                path: self.signed.path,
+                query: self.signed.query,
+                headers: headers.as_ref().unwrap_or(self.signed.headers),
+                body: self.signed.body,
+            },
+            credentials: &self.entrance.credentials,
+            fetch: &self.entrance.fetch,
+        };
+        authorizer.authorize(&asked).await
+    }
+
+    fn scope<'c>(&'c self, call: &'c Call<'c>) -> Scope<'c> {
+        Scope { call, stage_variables: self.variables }
+    }
+}
+
+/// The fresh token of a message takes the place of the one that opened the connection.
+async fn refresh(stage: &Stage, client: &Client, call: &mut Call<'_>) -> Result<(), Refusal> {
+    let unwanted = || Kind::Internal.because("the connection was opened without a token");
+    let authorization = stage.connect.authorizer.as_ref().ok_or_else(unwanted)?;
+    let Authorizer::Jwt(jwt) = &*authorization.authorizer else { return Err(unwanted()) };
+    let before = call.identity.clone().unwrap_or_default();
+    let scope = Scope { call, stage_variables: &stage.variables };
+    let passed = jwt.refresh(&scope, &authorization.scopes, before.granted.as_deref(), &stage.entrance.fetch).await?;
+    let renewed = Identity { granted: passed.granted, expiry: passed.expiry, ..(*before).clone() };
+    let renewed = Some(Arc::new(renewed));
+    client.identity.store(renewed.clone());
+    call.identity = renewed;
+    Ok(())
+}
+
+/// The subprotocol of the answer where the backend chooses none: one that was offered beside a token, or browsers would
+/// hang up; the token itself, if nothing else was offered.
+pub(super) fn subprotocol(stage: &Stage, handshake: &Handshake) -> Option<HeaderValue> {
+    let authorizer = &stage.connect.authorizer.as_ref()?.authorizer;
+    let Authorizer::Jwt(jwt) = &**authorizer else { return None };
+    if !jwt.reads_subprotocols() {
+        return None;
+    }
+    let offered: Vec<_> = headers::members(&handshake.headers, &SEC_WEBSOCKET_PROTOCOL).collect();
+    let token = offered.iter().find_map(|member| token_among(member))?;
+    let chosen = offered.iter().find(|member| **member != token).copied().unwrap_or(token);
+    HeaderValue::from_str(chosen).ok()
+}
+
+/// Whether a page of another origin may open a WebSocket here.
+pub(super) fn check_origin(entrance: &Entrance, request: &HeaderMap, scheme: &str, host: &str) -> Result<(), Refusal> {
+    entrance.origins.check(request, scheme, host).map_err(|refused| {
+        tracing::info!("a browser's handshake was turned away: {refused}");
+        Kind::Forbidden.because(&refused).by(Cause::Origin).with_message(refused.to_string())
+    })
+}
+
+fn throttle(bucket: Option<&Bucket>, cause: Cause) -> Result<(), Refusal> {
+    let Some(bucket) = bucket else { return Ok(()) };
+    bucket.take().map_err(|throttled| {
+        Kind::Throttled.because("more calls than the throttle lets through").by(cause).until(throttled.retry_after)
+    })
+}
+
+fn too_many(refused: throttles::Refused) -> Refusal {
+    match refused {
+        throttles::Refused::TooManyConnections(_) => {
+            Kind::Throttled.because(refused).by(Cause::AddressConnections).until(Some(A_WHILE))
+        }
+        throttles::Refused::TooFast(throttled) => {
+            Kind::Throttled.because(refused).by(Cause::AddressConnects).until(throttled.retry_after)
+        }
+    }
+}
+
+/// Nobody knows when one of the address's connections will end.
+const A_WHILE: std::time::Duration = std::time::Duration::from_secs(30);
+
+fn ask_before(policy: &ResourcePolicy, call: &Call<'_>, headers: &HeaderMap) -> Result<(), Refusal> {
+    let caller = Caller { source_ip: source_ip(call), headers: Some(headers), authorizer: &|_| None };
+    match policy.before(&caller) {
+        Verdict::Open | Verdict::Undecided => Ok(()),
+        Verdict::Refused(refused) => Err(Kind::Forbidden.because(refused).by(Cause::ResourcePolicy)),
+    }
+}
+
+fn ask_after(policy: &ResourcePolicy, call: &Call<'_>, headers: Option<&HeaderMap>) -> Result<(), Refusal> {
+    let granted = call.granted();
+    let authorizer = |name: &str| granted.and_then(|granted| granted.context(name));
+    let caller = Caller { source_ip: source_ip(call), headers, authorizer: &authorizer };
+    policy.after(&caller).map_err(|refused| Kind::Forbidden.because(refused).by(Cause::ResourcePolicy))
+}
+
+/// A message: it has no headers, and its authorizer was asked when its connection opened.
+fn pass(policy: &ResourcePolicy, call: &Call<'_>) -> Result<(), Refusal> {
+    ask_after(policy, call, None)
+}
+
+fn source_ip(call: &Call<'_>) -> std::net::IpAddr {
+    match call.event {
+        Event::Connection(Happening { client, .. }) => client.source_ip,
+        Event::Request(request) => request.source_ip,
+    }
+}
+
+fn moment(call: &Call<'_>) -> jiff::Timestamp {
+    jiff::Timestamp::from_millisecond(call.at.0 as i64).unwrap_or(jiff::Timestamp::MAX)
+}
+
+/// A signature covers `Host`, which HTTP/2 has elsewhere.
+fn with_host(headers: &HeaderMap, host: &str) -> HeaderMap {
+    let mut headers = headers.clone();
+    if !headers.contains_key(HOST) {
+        headers.insert(HOST, headers::encoded(host));
+    }
+    headers
+}

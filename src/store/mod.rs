@@ -1,0 +1,3 @@
+//! State that outlives a call: `usage` keeps on disk what API keys used.
+
+pub mod usage;
