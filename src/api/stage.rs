@@ -10,7 +10,7 @@ use super::routes::Routes;
 use crate::connections::Bounds;
 use crate::expressions::scope::StageVariables;
 use crate::model::client::StageKey;
-use crate::steps::authorizers::credentials::Authorization;
+use crate::steps::authorizers::push::Authorization;
 use crate::steps::throttles::{Bucket, Rate};
 use crate::telemetry::metrics::StageMetrics;
 

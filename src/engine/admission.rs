@@ -251,10 +251,10 @@ pub(super) fn subprotocol(stage: &Stage, handshake: &Handshake) -> Option<Header
 
 /// Whether a page of another origin may open a WebSocket here.
 pub(super) fn check_origin(entrance: &Entrance, request: &HeaderMap, scheme: &str, host: &str) -> Result<(), Refusal> {
-    entrance.origins.check(request, scheme, host).map_err(|refused| {
-        tracing::info!("a browser's handshake was turned away: {refused}");
-        Kind::Forbidden.because(&refused).by(Cause::Origin).with_message(refused.to_string())
-    })
+    entrance
+        .origins
+        .check(request, scheme, host)
+        .map_err(|refused| Kind::Forbidden.because(&refused).by(Cause::Origin).with_message(refused.to_string()))
 }
 
 fn throttle(bucket: Option<&Bucket>, cause: Cause) -> Result<(), Refusal> {

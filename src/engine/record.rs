@@ -9,11 +9,14 @@ use crate::model::call::{Call, Reply, Subject};
 use crate::model::client::Client;
 use crate::model::clock::Tick;
 use crate::model::close::Close;
-use crate::model::refusal::{Fault, Kind, Refusal};
+use crate::model::refusal::{Cause, Fault, Kind, Refusal};
 use crate::telemetry::metrics::StageMetrics;
 
 /// A backend that is down fails every call: one line a second says so, with how many were left out.
 static FAILURES: OncePerSecond = OncePerSecond { last: AtomicU64::new(0), unsaid: AtomicU64::new(0) };
+
+/// A page that may not connect is mostly the operator's own, on a host that was forgotten; so it is said aloud.
+static ORIGINS: OncePerSecond = OncePerSecond { last: AtomicU64::new(0), unsaid: AtomicU64::new(0) };
 
 struct OncePerSecond {
     last: AtomicU64,
@@ -84,6 +87,11 @@ pub fn refused(metrics: &StageMetrics, subject: Subject<'_>, refusal: &Refusal) 
     }
     let Subject { stage, connection, route_key, request_id } = subject;
     let (api, stage, connection_id) = (&*stage.api, &*stage.stage, connection.map(tracing::field::display));
+    if refusal.cause == Some(Cause::Origin)
+        && let Some(unsaid) = ORIGINS.is_worth_a_line(Tick::now())
+    {
+        tracing::info!(api, stage, unsaid, "a browser's handshake was turned away: {}", refusal.detail);
+    }
     match refusal.kind.fault() {
         Fault::Client => tracing::debug!(
             api, stage, connection_id, route_key, %request_id, "refused a call: {refusal}"

@@ -143,8 +143,9 @@ impl Engine {
             Box::pin(read(request, body, progress, &stage.limits)).await?;
         }
         if route.admission.needs_body() {
-            // A signature is for us alone.
+            // A signature is for us alone, and so is the session that it was made in.
             request.head.headers.remove(AUTHORIZATION);
+            request.head.headers.remove("x-amz-security-token");
         }
         Ok(identity)
     }

@@ -88,3 +88,7 @@ pub const BACKEND_PING: Duration = Duration::from_secs(10);
 /// How long an answer on an HTTP/2 connection may lie without its client asking for more. Longer than for a whole
 /// connection: hyper sends some hundred KiB ahead, which a slow client takes its time for.
 pub const STALLED_STREAM: Duration = Duration::from_secs(600);
+
+/// A JSON Web Token that is looked at. Above what a request head may hold, but messages can bring tokens as well, and all
+/// of it is hashed before the signature is known to be wrong.
+pub const TOKEN: usize = 16 * 1024;

@@ -23,8 +23,7 @@ use crate::model::id::ConnectionId;
 use crate::model::limits;
 use crate::model::refusal::Cause;
 use crate::outbound::sigv4;
-use crate::steps::authorizers::allow;
-use crate::steps::authorizers::credentials;
+use crate::steps::authorizers::{allow, credentials, push};
 
 /// Answers one call for the connection that the path names.
 pub async fn answer(engine: &Engine, gateway: &Gateway, stage: &Stage, id: &str, request: Request<Incoming>) -> Answer {
@@ -67,7 +66,7 @@ pub async fn answer(engine: &Engine, gateway: &Gateway, stage: &Stage, id: &str,
         body: &body,
     };
     let resource = allow::resource(&stage.key.api, &stage.key.stage, head.method.as_str(), id);
-    let authorized = credentials::authorize(
+    let authorized = push::authorize(
         stage.connections_api,
         &gateway.credentials,
         &signed,

@@ -9,8 +9,8 @@ use crate::api::stage::Stage;
 use crate::model::client::StageKey;
 use crate::model::settings::Text;
 use crate::outbound::sigv4::Key;
-use crate::steps::authorizers::credentials::{self, Credential, Credentials, Duplicate};
-use crate::steps::authorizers::{allow, bearer};
+use crate::steps::authorizers::allow;
+use crate::steps::authorizers::credentials::{self, Credential, Credentials, Duplicate, Token};
 
 impl Building<'_> {
     pub(super) fn credentials(&mut self, file: &File) -> Option<Credentials> {
@@ -30,7 +30,7 @@ impl Building<'_> {
                     key.map_err(|error| self.problems.problem(&id.place, error.to_string())).ok()
                 });
             let bearer_token = written.bearer_token.as_ref().and_then(|token| {
-                let read = bearer::Token::new(token.reveal());
+                let read = Token::new(token.reveal());
                 read.map_err(|error| self.problems.problem(&token.place, error.to_string())).ok()
             });
             let (allow, deny) = (self.patterns(&written.allow), self.patterns(&written.deny));

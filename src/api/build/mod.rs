@@ -38,7 +38,7 @@ use crate::model::limits;
 use crate::model::problem::{Place, Problems};
 use crate::model::settings::{ByteSize, Expression, OrNone};
 use crate::outbound::backends::Backend;
-use crate::steps::authorizers::credentials::Authorization;
+use crate::steps::authorizers::push::Authorization;
 
 /// Builds the gateway; `None` comes with problems. Warnings may come with either.
 pub fn build(file: &File, files: &Files, kept: &Kept) -> (Option<Gateway>, Problems) {

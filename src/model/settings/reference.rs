@@ -18,18 +18,37 @@ impl TableReference {
         TableReference { path: path.into(), about: prose(about), rows }
     }
 
+    /// The same table in another place.
+    fn is_like(&self, other: &TableReference) -> bool {
+        let keys =
+            |table: &TableReference| table.rows.iter().map(|row| (row.key, row.meaning.clone())).collect::<Vec<_>>();
+        self.about == other.about && keys(self) == keys(other)
+    }
+
     /// The path of a table under `key`.
     pub fn below(path: &str, key: &str) -> String {
         if path.is_empty() { key.into() } else { format!("{path}.{key}") }
     }
 }
 
-/// The tables in Markdown, one after the other, without the file itself, whose keys are all tables.
+/// The tables in Markdown, one after the other, without the file itself, whose keys are all tables. One that can stand
+/// in several places is printed at the first, with the others named.
 pub fn markdown(tables: &[TableReference]) -> String {
     let mut text = String::new();
+    let mut printed: Vec<&TableReference> = Vec::new();
     for table in tables.iter().filter(|table| !table.path.is_empty()) {
         let TableReference { path, about, rows } = table;
-        let _ = write!(text, "### `[{path}]`\n\n{about}\n\n| key | type | default | meaning |\n|---|---|---|---|\n");
+        if printed.iter().any(|other| other.is_like(table)) {
+            continue;
+        }
+        printed.push(table);
+        let _ = write!(text, "### `[{path}]`\n\n{about}\n\n");
+        let others: Vec<_> = tables.iter().filter(|other| other.is_like(table) && other.path != *path).collect();
+        if !others.is_empty() {
+            let others: Vec<_> = others.iter().map(|other| format!("`[{}]`", other.path)).collect();
+            let _ = write!(text, "The same stands in {}.\n\n", others.join(", "));
+        }
+        text.push_str("| key | type | default | meaning |\n|---|---|---|---|\n");
         for row in rows {
             let default = match &row.default {
                 Some(default) => format!("`{}`", default.json()),

@@ -1,13 +1,13 @@
-//! The credentials of the file, and the three ways a caller of `@connections` shows one.
-//!
-//! `iam` and `bearer` find out which credential is calling, `allow` says what it may do, and `authorize`
-//! asks them in that order. A credential that is not named in an `allow` may do nothing.
+//! The credentials of the file: who there is, and what each may do. One that is not named in an `allow` may do nothing.
 
 use std::collections::HashMap;
-use std::time::SystemTime;
+use std::fmt;
 
-use super::{allow, bearer, iam};
-use crate::outbound::sigv4::{Key, Keys, Request, SigningKeys};
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::digest;
+
+use super::allow;
+use crate::outbound::sigv4::{Key, Keys, SigningKeys};
 
 /// The action a push, a look-up and a forced close ask for.
 pub const MANAGE_CONNECTIONS: &str = "execute-api:ManageConnections";
@@ -15,32 +15,12 @@ pub const MANAGE_CONNECTIONS: &str = "execute-api:ManageConnections";
 /// The action that the call of a route asks for.
 pub const INVOKE: &str = "execute-api:Invoke";
 
-/// How callers of `@connections` show who they are (`authorization` in the file).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Authorization {
-    AwsIam,
-    Bearer,
-    /// Everybody may; the file allows it on loopback only.
-    None,
-}
-
-impl Authorization {
-    /// Its word in the file.
-    pub fn name(self) -> &'static str {
-        match self {
-            Authorization::AwsIam => "aws_iam",
-            Authorization::Bearer => "bearer",
-            Authorization::None => "none",
-        }
-    }
-}
-
 /// One of `[credentials.*]`. Printing it shows nothing secret.
 #[derive(Debug, Clone)]
 pub struct Credential {
     pub name: String,
     pub key: Option<Key>,
-    pub bearer_token: Option<bearer::Token>,
+    pub bearer_token: Option<Token>,
     pub allow: Vec<allow::Pattern>,
     pub deny: Vec<allow::Pattern>,
 }
@@ -62,6 +42,33 @@ impl Credential {
         Err(Denied::forbidden(format!(
             "credential `{name}` may not `{action}` on `{shown}`; a pattern in credentials.{name}.allow would permit it"
         )))
+    }
+}
+
+/// A token, kept as its hash: what is compared has one length whatever was sent, and memory holds no secret.
+#[derive(Clone)]
+pub struct Token(digest::Digest);
+
+/// Why a text cannot be a bearer token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a bearer token is visible ASCII without spaces, at least one character; no header could carry this one")]
+pub struct NoToken;
+
+impl Token {
+    pub fn new(text: &str) -> Result<Token, NoToken> {
+        Token::of(text.as_bytes()).ok_or(NoToken)
+    }
+
+    pub fn of(bytes: &[u8]) -> Option<Token> {
+        // An empty token is none: `${env.X}` set to nothing would otherwise let everybody pass.
+        let visible = !bytes.is_empty() && bytes.iter().all(u8::is_ascii_graphic);
+        visible.then(|| Token(digest::digest(&digest::SHA256, bytes)))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
     }
 }
 
@@ -98,13 +105,31 @@ impl Credentials {
                 return Err(same(&all[earlier], "access_key_id"));
             }
             if let Some(token) = &credential.bearer_token
-                && let Some(earlier) = bearer::find(&all[..index], token)
+                && let Some(earlier) = find(&all[..index], token)
             {
                 return Err(same(earlier, "bearer_token"));
             }
         }
         Ok(Credentials { all, by_access_key_id, signing_keys: SigningKeys::default() })
     }
+
+    pub fn with_token(&self, token: &Token) -> Option<&Credential> {
+        find(&self.all, token)
+    }
+}
+
+/// The credential with this token. It always looks at all of them, so that the time says nothing
+/// about which, or how much of one, was right.
+fn find<'c>(credentials: &'c [Credential], token: &Token) -> Option<&'c Credential> {
+    let mut found = None;
+    for credential in credentials {
+        if let Some(own) = &credential.bearer_token
+            && verify_slices_are_equal(own.0.as_ref(), token.0.as_ref()).is_ok()
+        {
+            found = Some(credential);
+        }
+    }
+    found
 }
 
 impl Keys for Credentials {
@@ -164,24 +189,6 @@ impl ErrorType {
     }
 }
 
-/// Lets a caller pass who shows a credential, and whose credential allows `action` on `resource`
-/// (`allow::resource` writes one).
-pub fn authorize(
-    authorization: Authorization,
-    credentials: &Credentials,
-    request: &Request<'_>,
-    action: &str,
-    resource: &str,
-    now: SystemTime,
-) -> Result<(), Denied> {
-    let credential = match authorization {
-        Authorization::AwsIam => iam::identify(credentials, request, now)?,
-        Authorization::Bearer => bearer::identify(&credentials.all, request.headers)?,
-        Authorization::None => return Ok(()),
-    };
-    credential.may(action, resource)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,7 +197,7 @@ mod tests {
         Credential {
             name: name.to_owned(),
             key: id.map(|id| Key::new(id, "secret", None).unwrap()),
-            bearer_token: token.map(|token| bearer::Token::new(token).unwrap()),
+            bearer_token: token.map(|token| Token::new(token).unwrap()),
             allow: Vec::new(),
             deny: Vec::new(),
         }
@@ -216,31 +223,6 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_good_for_what_its_credential_allows() {
-        let check = |authorization, header: &'static str, outcome: Result<(), &str>| {
-            let mut backend = credential("backend", None, Some("token"));
-            backend.allow.push(allow::Pattern::parse("execute-api:ManageConnections chat/prod/POST/*").unwrap());
-            let credentials = Credentials::new(vec![backend, credential("idle", None, Some("idle"))]).unwrap();
-            let mut headers = http::HeaderMap::new();
-            headers.insert("authorization", http::HeaderValue::from_static(header));
-            let request = Request { method: "POST", path: "/", query: None, headers: &headers, body: b"" };
-            let resource = allow::resource("chat", "prod", "POST", "a\n");
-            let now = SystemTime::UNIX_EPOCH;
-            let asked = authorize(authorization, &credentials, &request, MANAGE_CONNECTIONS, &resource, now);
-            assert_eq!(asked.map_err(|denied| denied.detail), outcome.map_err(str::to_owned));
-        };
-        check(Authorization::Bearer, "Bearer token", Ok(()));
-        check(Authorization::Bearer, "Bearer tokem", Err("no credential has this bearer token"));
-        check(
-            Authorization::Bearer,
-            "Bearer idle",
-            Err("credential `idle` may not `execute-api:ManageConnections` on `chat/prod/POST/@connections/a\\n`; \
-                 a pattern in credentials.idle.allow would permit it"),
-        );
-        check(Authorization::None, "", Ok(()));
-    }
-
-    #[test]
     fn what_is_denied_is_denied_whatever_is_allowed() {
         let mut backend = credential("backend", None, Some("token"));
         let pattern = |text| allow::Pattern::parse(text).unwrap();
@@ -256,7 +238,7 @@ mod tests {
     #[test]
     fn nothing_secret_is_printed() {
         let key = Key::new("AKIDA", "hidden-secret", Some("hidden-session")).unwrap();
-        let token = bearer::Token::new("hidden-token").unwrap();
+        let token = Token::new("hidden-token").unwrap();
         let all = Credential { key: Some(key), bearer_token: Some(token), ..credential("a", None, None) };
         let printed = format!("{all:?}");
         assert!(printed.contains("AKIDA") && !printed.contains("hidden"), "{printed}");
@@ -268,5 +250,12 @@ mod tests {
         assert!(Key::new("AKIDA", "secret", Some("")).is_err());
         assert!(Key::new("", "secret", None).is_err());
         assert!(Key::new("a/b", "secret", None).is_err());
+    }
+
+    #[test]
+    fn texts_that_no_header_carries_are_no_tokens() {
+        for text in ["", " ", "a b", "line\n", "ä"] {
+            assert!(Token::new(text).is_err(), "{text:?}");
+        }
     }
 }

@@ -105,7 +105,8 @@ mod tests {
     use http::{HeaderMap, HeaderValue};
 
     use super::super::allow;
-    use super::super::credentials::{self, Authorization, authorize};
+    use super::super::credentials;
+    use super::super::push::{Authorization, authorize};
     use super::*;
     use crate::outbound::sigv4::Key;
 

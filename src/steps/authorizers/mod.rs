@@ -3,7 +3,7 @@
 //!
 //! `jwt/` reads tokens itself, `http` asks a URL with the event of a Lambda authorizer and does what its `policy/` says,
 //! `iam` wants a signature of one of the `credentials`. `identity_source` names where in a request a caller is
-//! identified. The callers of `@connections` are known by `credentials` alone.
+//! identified. `push` knows the callers of `@connections`, by `credentials` alone.
 
 pub mod allow;
 pub mod bearer;
@@ -13,6 +13,7 @@ pub mod iam;
 pub mod identity_source;
 pub mod jwt;
 pub mod policy;
+pub mod push;
 mod token;
 
 use std::sync::Arc;

@@ -2,14 +2,14 @@
 
 use http::HeaderValue;
 
-use super::token::LONGEST;
+use crate::model::limits::TOKEN;
 
 /// Why a token does not count. Neither form of printing it shows anything of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     #[error("missing: token not provided")]
     Missing,
-    #[error("token is longer than {LONGEST} bytes")]
+    #[error("token is longer than {TOKEN} bytes")]
     TooLong,
     #[error("token contains an invalid number of segments")]
     Segments,

@@ -15,10 +15,7 @@ use serde_json::Value;
 use super::claims::Claims;
 use super::invalid::Invalid;
 use super::keys::{self, KeySet};
-
-/// Bytes of a token that are looked at. Above what a request head may hold, but messages can bring tokens as well, and
-/// all of it is hashed before the signature is known to be wrong.
-pub(super) const LONGEST: usize = 16 * 1024;
+use crate::model::limits;
 
 /// What a good token has to be beside well signed.
 #[derive(Debug, Clone, Default)]
@@ -73,7 +70,7 @@ pub fn verify(token: &str, keys: &KeySet, rules: &Rules, now: f64) -> Result<Ver
 
 impl<'t> Unverified<'t> {
     pub fn read(token: &'t str) -> Result<Unverified<'t>, Invalid> {
-        if token.len() > LONGEST {
+        if token.len() > limits::TOKEN {
             return Err(Invalid::TooLong);
         }
         let mut segments = token.split('.');

@@ -105,12 +105,12 @@ fn long_tokens_are_not_looked_at() {
         let rest = length - token(0).len();
         (rest * 3 / 4 - 2..).map(token).find(|token| token.len() >= length).unwrap()
     };
-    let longest = token(LONGEST);
-    assert_eq!((longest.len(), outcome(&longest, &secret())), (LONGEST, Ok(())));
-    let longer = token(LONGEST + 1);
-    assert_eq!((longer.len(), outcome(&longer, &secret())), (LONGEST + 1, Err(Invalid::TooLong)));
-    assert_eq!(outcome(&".".repeat(LONGEST + 1), &secret()), Err(Invalid::TooLong));
-    assert_eq!(outcome(&".".repeat(LONGEST), &secret()), Err(Invalid::Segments));
+    let longest = token(limits::TOKEN);
+    assert_eq!((longest.len(), outcome(&longest, &secret())), (limits::TOKEN, Ok(())));
+    let longer = token(limits::TOKEN + 1);
+    assert_eq!((longer.len(), outcome(&longer, &secret())), (limits::TOKEN + 1, Err(Invalid::TooLong)));
+    assert_eq!(outcome(&".".repeat(limits::TOKEN + 1), &secret()), Err(Invalid::TooLong));
+    assert_eq!(outcome(&".".repeat(limits::TOKEN), &secret()), Err(Invalid::Segments));
 }
 
 #[test]
