@@ -1,7 +1,8 @@
 //! `backend`: a lean HTTP/1.1 backend that echoes.
 //!
-//! It answers GET with `ok` or as much as --answer says, a body that holds `whoami` with the connection's id from one of `--id-header`, and speaks
-//! Pushpin's WebSocket-over-HTTP (`application/websocket-events`).
+//! It answers GET with `ok` or as much as --answer says, a body that holds `whoami` with the connection's id from one of
+//! `--id-header`, `/authorize` like an authorizer that lets everybody pass, and speaks Pushpin's WebSocket-over-HTTP
+//! (`application/websocket-events`).
 
 use std::io::Write;
 use std::rc::Rc;
@@ -17,6 +18,16 @@ use crate::net;
 
 /// Only a short message is searched for `whoami`: the payloads of a measured run are echoed unread.
 const LONGEST_QUESTION: usize = 100;
+
+/// What a Lambda authorizer would answer; gateways pass its context on with every message.
+const POLICY: &[u8] = br#"{
+    "principalId": "user-1",
+    "policyDocument": {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "execute-api:Invoke", "Resource": "*"}]
+    },
+    "context": {"tenant": "acme", "plan": "gold"}
+}"#;
 
 #[derive(Args, Debug)]
 pub struct BackendArgs {
@@ -100,6 +111,9 @@ fn answer(bytes: &[u8], out: &mut Vec<u8>, args: &BackendArgs) -> std::io::Resul
         let kind = "application/websocket-events\r\nSec-WebSocket-Extensions: grip; message-prefix=\"\"";
         return respond(out, kind, &reply).map(|()| Some(head + n));
     }
+    if request.path == Some("/authorize") {
+        return respond(out, "application/json", POLICY).map(|()| Some(head + n));
+    }
     let asked = body.len() <= LONGEST_QUESTION && memchr::memmem::find(&body, b"whoami").is_some();
     let filling;
     let reply = match &body[..] {
@@ -159,9 +173,10 @@ fn websocket_events(body: &[u8], path: &str) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    fn check(body: &str, expected: &str) {
+    fn check(path: &str, body: &str, expected: &str) {
         let args = BackendArgs { port: 0, delay_ms: 0, answer: 0, id_header: vec!["connectionid".into()] };
-        let request = format!("POST / HTTP/1.1\r\nconnectionId: abc=\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let head = format!("POST {path} HTTP/1.1\r\nconnectionId: abc=\r\nContent-Length: {}", body.len());
+        let request = format!("{head}\r\n\r\n{body}");
         let mut out = Vec::new();
         assert_eq!(answer(request.as_bytes(), &mut out, &args).unwrap(), Some(request.len()));
         assert_eq!(String::from_utf8(out).unwrap().split_once("\r\n\r\n").unwrap().1, expected);
@@ -169,9 +184,14 @@ mod tests {
 
     #[test]
     fn it_echoes_and_names_connections() {
-        check("hello", "hello");
-        check("", "ok");
-        check(r#"{"action":"whoami"}"#, "abc=");
+        check("/", "hello", "hello");
+        check("/", "", "ok");
+        check("/", r#"{"action":"whoami"}"#, "abc=");
+    }
+
+    #[test]
+    fn it_lets_everybody_pass() {
+        check("/authorize", r#"{"type":"REQUEST"}"#, std::str::from_utf8(POLICY).unwrap());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! `echo`: every connection sends a message and waits for the reply.
 
 use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -34,6 +35,9 @@ pub struct EchoArgs {
     pub text: String,
     #[arg(long, default_value_t = 128)]
     pub bytes: usize,
+    /// Bytes that every reply must have: what a gateway says itself, such as a refusal, is then no reply
+    #[arg(long)]
+    pub expect: Option<usize>,
     /// Messages a second over all connections (0: each as soon as its reply is there)
     #[arg(long, default_value_t = 0)]
     pub rate: usize,
@@ -64,10 +68,10 @@ pub async fn run(args: EchoArgs) -> anyhow::Result<()> {
                 };
                 let exchange = async {
                     connection.send(TEXT, &message).await?;
-                    connection.next_len().await
+                    check_length(connection.next_len().await?, args.expect)
                 };
                 match timeout(PATIENCE, exchange).await {
-                    Ok(Ok(_)) => {}
+                    Ok(Ok(())) => {}
                     Ok(Err(e)) => return complain(&lost, format_args!("connection {i}: {e}")),
                     Err(_) => return complain(&lost, format_args!("connection {i}: no reply in {PATIENCE:?}")),
                 }
@@ -89,6 +93,13 @@ pub async fn run(args: EchoArgs) -> anyhow::Result<()> {
     out.insert("lost".into(), json!(lost.get()));
     out.insert("latency_us".into(), latencies.micros());
     args.report.write("echo", out)
+}
+
+fn check_length(len: usize, expected: Option<usize>) -> io::Result<()> {
+    match expected {
+        Some(expected) if len != expected => Err(io::Error::other(format!("{len} bytes came of {expected}"))),
+        _ => Ok(()),
+    }
 }
 
 /// Waits until `due`, and gives the instant from which the latency counts: a message that could not be sent when it was
@@ -120,5 +131,11 @@ mod tests {
         check(r#"{"data":""}"#, 14, r#"{"data":"xxx"}"#);
         check(r#"{"data":""}"#, 5, r#"{"data":""}"#);
         check("ab", 4, "abxx");
+    }
+
+    #[test]
+    fn a_reply_of_another_length_is_none() {
+        assert!(check_length(3, None).is_ok() && check_length(3, Some(3)).is_ok());
+        assert!(check_length(3, Some(2)).is_err());
     }
 }

@@ -47,6 +47,13 @@ const FIGURES: &[Figure] = &[
     figure("g", "g. memory of an idle HTTP client that asked once: KiB", "server_kib_per_conn", "").beside("nginx"),
     figure("h", "h. HTTP request among routes: CPU ms per 1,000", "server_cpu_ms_per_1k_requests", "requests_per_s")
         .beside("livegate-10"),
+    figure(
+        "i",
+        "i. message of an admitted client, as in a: CPU ms per 1,000",
+        "server_cpu_ms_per_1k_msgs",
+        "msgs_per_s",
+    )
+    .beside("livegate-plain"),
     figure("soak", "soak. pushes at a fixed rate among held sockets: p99, µs", "delivery_us.p99", "deliveries_per_s"),
 ];
 

@@ -28,6 +28,7 @@ class Authority:
         file = self._folder / f"{names[0]}.pem"
         file.write_bytes(pem(certificate) + key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        file.chmod(0o600)
         return file
 
     def _sign(self, subject, public_key, names, is_authority=False):

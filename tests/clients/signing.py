@@ -26,30 +26,32 @@ def management(endpoint, key_id=KEY_ID, secret=SECRET, token=None, attempts=1, r
         config=Config(retries={"total_max_attempts": attempts, "mode": "standard"}, proxies={}))
 
 
-def signed(method, url, body=b"", *, secret=SECRET, service="execute-api", at=None, headers=None):
+def signed(method, url, body=b"", *, key_id=KEY_ID, secret=SECRET, token=None, service="execute-api", region="us-east-1",
+           at=None, headers=None):
     """The headers that sign a request in botocore's way."""
     request = AWSRequest(method=method, url=url, data=body, headers=headers or {})
     with clock(at):
-        SigV4Auth(Credentials(KEY_ID, secret), service, "us-east-1").add_auth(request)
+        SigV4Auth(Credentials(key_id, secret, token), service, region).add_auth(request)
     return dict(request.headers)
 
 
 class _QueryAuth(SigV4QueryAuth):
     """botocore moves a body into the query when it presigns; this one only hashes it."""
 
-    def __init__(self, body, expires):
-        super().__init__(Credentials(KEY_ID, SECRET), "execute-api", "us-east-1", expires=expires)
+    def __init__(self, body, expires, credentials, service, region):
+        super().__init__(credentials, service, region, expires=expires)
         self._body_hash = hashlib.sha256(body).hexdigest()
 
     def payload(self, request):
         return self._body_hash
 
 
-def presigned(method, url, body=b"", *, expires=60, at=None):
+def presigned(method, url, body=b"", *, key_id=KEY_ID, secret=SECRET, token=None, service="execute-api",
+              region="us-east-1", expires=60, at=None):
     """A URL that carries its own signature."""
     request = AWSRequest(method=method, url=url)
     with clock(at):
-        _QueryAuth(body, expires).add_auth(request)
+        _QueryAuth(body, expires, Credentials(key_id, secret, token), service, region).add_auth(request)
     return request.url
 
 

@@ -93,15 +93,17 @@ def handshake(path="/prod", host="127.0.0.1", headers=(), without=(), method="GE
 
 
 class Wire:
-    def __init__(self, address, receive_buffer=None):
-        self.socket = socket.socket()
+    def __init__(self, address, receive_buffer=None, source=None):
+        self.socket = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         if receive_buffer:
             # Before connecting, or the window has been offered already.
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source:
+            self.socket.bind((source, 0))
         self.socket.settimeout(PATIENCE)
         self.socket.connect(address)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.host = "%s:%d" % address
+        self.host = ("[%s]:%d" if ":" in address[0] else "%s:%d") % address
         self._got = b""
 
     def __enter__(self):

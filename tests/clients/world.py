@@ -1,6 +1,7 @@
 """A real gateway in its own process, and real clients for it."""
 
 import contextlib
+import copy
 import http.client
 import json
 import os
@@ -184,7 +185,10 @@ class Livegate:
 class Gateway(Livegate):
     """`livegate serve` with a file of its own."""
 
-    def __init__(self, text, folder, *, linked=False, env=None, **process):
+    # The address that clients come from.
+    source = None
+
+    def __init__(self, text, folder, *, linked=False, env=None, logs=None, **process):
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "routes.toml"
@@ -193,7 +197,8 @@ class Gateway(Livegate):
         self.write(text)
         if linked:
             config.symlink_to(self.file)
-        super().__init__("serve", "--config", str(config), env=env, cwd=folder, logs=folder / "stderr.log", **process)
+        super().__init__("serve", "--config", str(config), env=env, cwd=folder,
+                         logs=logs or folder / "stderr.log", **process)
         try:
             self.http_url = self.url_after("listening on")
             self.admin_url = self.url_after("admin listening on")
@@ -230,9 +235,15 @@ class Gateway(Livegate):
             self.ws_url + path, additional_headers=headers, create_connection=Client, legacy=True,
             proxy=None, open_timeout=PATIENCE, close_timeout=PATIENCE, **settings)
 
+    def seen_from(self, source):
+        """The same gateway, to clients that come from another address of this machine."""
+        seen = copy.copy(self)
+        seen.source = source
+        return seen
+
     def wire(self, **settings):
         """A bare TCP connection."""
-        return Wire(self.address, **settings)
+        return Wire(self.address, **{"source": self.source, **settings})
 
     def open(self, path="/prod", headers=(), **settings):
         """A WebSocket whose every frame the test writes itself."""
