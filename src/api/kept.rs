@@ -26,21 +26,33 @@ pub struct Kept {
 
 /// Buckets by what they are for.
 #[derive(Default)]
-pub struct Buckets(DashMap<String, Arc<Bucket>>);
+pub struct Buckets {
+    served: DashMap<String, Arc<Bucket>>,
+    /// Those of the file that was read last, which may turn out not to be served.
+    read: DashMap<String, Arc<Bucket>>,
+}
 
 impl Buckets {
-    /// The bucket of this name, as full as it is; with another rate it is a new one.
-    pub fn of(&self, name: &str, rate: Rate) -> Arc<Bucket> {
-        let mut held = self.0.entry(name.to_owned()).or_insert_with(|| Arc::new(Bucket::new(rate)));
-        if held.rate() != rate {
-            *held = Arc::new(Bucket::new(rate));
-        }
-        held.clone()
+    /// A file is read: what another one had, and did not come to be served, is forgotten.
+    pub fn begin(&self) {
+        self.read.clear();
     }
 
-    /// Forgets those that nobody has a use for.
-    pub fn prune(&self) {
-        self.0.retain(|_, bucket| Arc::strong_count(bucket) > 1);
+    /// The bucket of this name, as full as it is; with another rate it is a new one.
+    pub fn of(&self, name: &str, rate: Rate) -> Arc<Bucket> {
+        let served = self.served.get(name).filter(|served| served.rate() == rate).map(|served| served.clone());
+        self.read
+            .entry(name.to_owned())
+            .or_insert_with(|| served.unwrap_or_else(|| Arc::new(Bucket::new(rate))))
+            .clone()
+    }
+
+    /// The file that was read last is served from now on.
+    pub fn serve(&self) {
+        self.served.clear();
+        for held in &self.read {
+            self.served.insert(held.key().clone(), held.value().clone());
+        }
     }
 }
 

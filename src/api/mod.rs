@@ -13,6 +13,7 @@ pub mod kept;
 pub mod paths;
 pub mod report;
 pub mod routes;
+mod secrets;
 pub mod stage;
 pub mod tls;
 

@@ -5,6 +5,7 @@ use std::ops::Range;
 use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 
+use super::secrets::Secrets;
 use crate::model::problem::{Level as Severity, Problem, Problems};
 
 /// Where a line is cut short. An operator wants the line as it stands, however wide the terminal.
@@ -13,12 +14,13 @@ const WIDEST_LINE: usize = 1_000;
 /// The report of all `problems` of the file with this name and text, ending in a line that counts them.
 /// What looks like a secret in the text is starred out.
 pub fn render(file_name: &str, source: &str, problems: &Problems, colour: bool) -> String {
-    let source = without_secrets(source);
+    let secrets = Secrets::of(source);
+    let source = secrets.starred();
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     let renderer = renderer.decor_style(DecorStyle::Ascii).term_width(WIDEST_LINE);
     let mut report = String::new();
     for problem in &problems.clone().sorted() {
-        report.push_str(&one(&renderer, file_name, &source, problem));
+        report.push_str(&one(&renderer, file_name, &source, &secrets, problem));
         report.push_str("\n\n");
     }
     report.push_str(&count(problems));
@@ -26,7 +28,9 @@ pub fn render(file_name: &str, source: &str, problems: &Problems, colour: bool) 
     report
 }
 
-fn one(renderer: &Renderer, file_name: &str, source: &str, problem: &Problem) -> String {
+fn one(renderer: &Renderer, file_name: &str, source: &str, secrets: &Secrets<'_>, problem: &Problem) -> String {
+    let found = secrets.hidden_in(&problem.found);
+    let help = problem.help.as_deref().map(|help| secrets.hidden_in(help));
     let level = match problem.level {
         Severity::Problem => Level::ERROR.with_name("problem"),
         Severity::Warning => Level::WARNING,
@@ -37,8 +41,8 @@ fn one(renderer: &Renderer, file_name: &str, source: &str, problem: &Problem) ->
         annotation = annotation.label(problem.place.path.as_str());
     }
     let snippet = Snippet::source(source).path(file_name).annotation(annotation);
-    let mut group = level.primary_title(problem.found.as_str()).element(snippet);
-    if let Some(help) = &problem.help {
+    let mut group = level.primary_title(found.as_str()).element(snippet);
+    if let Some(help) = &help {
         group = group.element(Level::HELP.message(help.as_str()));
     }
     renderer.render(&[group])
@@ -62,69 +66,6 @@ fn count(problems: &Problems) -> String {
     }
 }
 
-/// Stars in place of every literal that stands at a key with a secret's name, byte for byte, so that spans still fit.
-/// It works on the text, since a file that is no TOML is reported as well.
-fn without_secrets(source: &str) -> String {
-    let mut shown = String::with_capacity(source.len());
-    for line in source.split_inclusive('\n') {
-        shown.push_str(&line_without_secrets(line));
-    }
-    shown
-}
-
-fn line_without_secrets(line: &str) -> String {
-    let mut shown = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some(equals) = rest.find('=') {
-        let (before, from) = rest.split_at(equals + 1);
-        shown.push_str(before);
-        let key = before.trim_end_matches('=').trim_end().trim_end_matches(['"', '\'']);
-        let key = key.rsplit(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-').next().unwrap_or_default();
-        let length = if names_a_secret(key) { literal(from) } else { 0 };
-        let (value, after) = from.split_at(length);
-        // A reference to the environment tells nothing, and a problem may well be about it.
-        if value.contains("${env.") {
-            shown.push_str(value);
-        } else {
-            let starred = |c: char| if c.is_whitespace() || c == '"' || c == '\'' { 1 } else { c.len_utf8() };
-            shown.extend(value.chars().map(|c| match c {
-                '"' | '\'' | '\n' | '\r' | ' ' | '\t' => c.to_string(),
-                c => "*".repeat(starred(c)),
-            }));
-        }
-        rest = after;
-    }
-    shown.push_str(rest);
-    shown
-}
-
-fn names_a_secret(key: &str) -> bool {
-    let key = key.to_ascii_lowercase();
-    // `value` is what an API key is.
-    key == "value" || ["secret", "token", "password"].iter().any(|word| key.contains(word))
-}
-
-/// How long the value at the beginning of `text` is: to its closing quote, or to the next comma, bracket or line end.
-fn literal(text: &str) -> usize {
-    let start = text.len() - text.trim_start_matches([' ', '\t']).len();
-    let value = &text[start..];
-    let line_end = value.find(['\n', '\r']).unwrap_or(value.len());
-    let Some(quote) = value.chars().next().filter(|c| *c == '"' || *c == '\'') else {
-        return start + value.find([',', '}', '\n', '\r', '#']).unwrap_or(value.len());
-    };
-    let mut escaped = false;
-    for (at, c) in value.char_indices().skip(1) {
-        match c {
-            '\n' | '\r' => break,
-            _ if escaped => escaped = false,
-            '\\' if quote == '"' => escaped = true,
-            c if c == quote => return start + at + 1,
-            _ => {}
-        }
-    }
-    start + line_end
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,18 +73,6 @@ mod tests {
     use crate::api::files::Files;
     use crate::api::kept::Kept;
     use crate::model::problem::Place;
-
-    #[test]
-    fn secrets_are_starred_and_references_are_not() {
-        let shown = |line| line_without_secrets(line);
-        assert_eq!(shown("secret_access_key = \"hunter2\" # x"), "secret_access_key = \"*******\" # x");
-        assert_eq!(shown("c = { bearer_token = 'ab=c', allow = [] }"), "c = { bearer_token = '****', allow = [] }");
-        assert_eq!(shown("\"session_token\"=\"a\\\"b"), "\"session_token\"=\"**\"*");
-        assert_eq!(shown("bearer_token = abc, x = 1"), "bearer_token = ***, x = 1");
-        assert_eq!(shown("bearer_token = \"${env.T}\""), "bearer_token = \"${env.T}\"");
-        assert_eq!(shown("uri = \"http://a?token=b\""), "uri = \"http://a?token=*\"");
-        assert_eq!(shown("uri = \"http://a\""), "uri = \"http://a\"");
-    }
 
     #[test]
     fn warnings_are_counted_apart() {

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{HOST, SEC_WEBSOCKET_PROTOCOL};
+use http::header::SEC_WEBSOCKET_PROTOCOL;
 use http::{HeaderMap, HeaderValue};
+use percent_encoding::percent_decode_str;
 
 use super::Engine;
 use crate::api::admission::{Admission, ApiKeySource, Entrance};
@@ -25,7 +26,7 @@ use crate::model::refusal::{Cause, Kind, Refusal};
 use crate::model::request::HttpRequest;
 use crate::outbound::sigv4;
 use crate::steps::authorizers::identity_source::token_among;
-use crate::steps::authorizers::{Asked, Authorizer, Passed};
+use crate::steps::authorizers::{Asked, Authorizer, Names, Passed, iam};
 use crate::steps::resource_policies::{Caller, ResourcePolicy, Verdict};
 use crate::steps::throttles::{self, Bucket, Place};
 
@@ -48,11 +49,10 @@ impl Engine {
             path: &handshake.path,
             query: handshake.query.as_deref(),
             headers: &handshake.headers,
-            host: &handshake.host,
             body: b"",
         };
-        let at = At { entrance, admission: &stage.connect, variables: &stage.variables, tail: "$connect", signed };
-        at.admit(call).await?;
+        let (admission, variables) = (&stage.connect, &stage.variables);
+        At { entrance, admission, variables, tail: "$connect", otherwise: None, signed }.admit(call).await?;
         client.identity.store(call.identity.clone());
         Ok(place)
     }
@@ -98,6 +98,18 @@ impl Engine {
         throttle(entrance.gateway_throttle.as_deref(), Cause::GatewayThrottle)
     }
 
+    /// Whoever did not sign need not send a body first.
+    pub(super) fn precheck_signature(&self, stage: &HttpStage, request: &HttpRequest) -> Result<(), Refusal> {
+        let signed = sigv4::Request {
+            method: request.head.method.as_str(),
+            path: request.path(),
+            query: request.head.uri.query(),
+            headers: &request.head.headers,
+            body: b"",
+        };
+        iam::precheck(&stage.entrance.credentials, &signed)
+    }
+
     /// A request of an HTTP API, before its integration. Its body is there if the authorizer needs it.
     pub(super) async fn admit_request(
         &self,
@@ -113,16 +125,13 @@ impl Engine {
         let method = request.head.method.as_str();
         // Escapes that nobody needs are undone, or `/%61dmin` would not be what a policy says of `/admin`.
         let tail = format!("{method}{}", paths::plain(request.route_path()));
-        let signed = Signed {
-            method,
-            path: request.path(),
-            query: request.head.uri.query(),
-            headers,
-            host: &request.domain_name,
-            body: &request.body,
-        };
-        let (entrance, admission) = (&stage.entrance, &route.admission);
-        Box::pin(At { entrance, admission, variables: &stage.variables, tail: &tail, signed }.admit(call)).await
+        // Those that are needed too, for who sees the path without them: events show it so.
+        let decoded = format!("{method}{}", percent_decode_str(request.route_path()).decode_utf8_lossy());
+        let signed =
+            Signed { method, path: request.path(), query: request.head.uri.query(), headers, body: &request.body };
+        let (entrance, admission, variables) = (&stage.entrance, &route.admission, &stage.variables);
+        let otherwise = (decoded != tail).then_some(&*decoded);
+        Box::pin(At { entrance, admission, variables, tail: &tail, otherwise, signed }.admit(call)).await
     }
 }
 
@@ -133,6 +142,8 @@ struct At<'a> {
     variables: &'a StageVariables,
     /// The end of its ARN: `$connect`, or `<METHOD>/<path>`.
     tail: &'a str,
+    /// The same with every escape undone, where that is another.
+    otherwise: Option<&'a str>,
     signed: Signed<'a>,
 }
 
@@ -142,7 +153,6 @@ struct Signed<'a> {
     path: &'a str,
     query: Option<&'a str>,
     headers: &'a HeaderMap,
-    host: &'a str,
     body: &'a [u8],
 }
 
@@ -192,21 +202,19 @@ impl At<'_> {
 
     async fn authorize(&self, authorizer: &Authorizer, scopes: &[String], call: &Call<'_>) -> Result<Passed, Refusal> {
         let (arn, resource) = self.entrance.names(call.stage(), self.tail);
-        let headers = match authorizer {
-            Authorizer::AwsIam => Some(with_host(self.signed.headers, self.signed.host)),
-            _ => None,
-        };
+        let otherwise = self.otherwise.map(|tail| self.entrance.names(call.stage(), tail));
         let asked = Asked {
             scope: self.scope(call),
             scopes,
             arn: &arn,
             account_id: &self.entrance.account_id,
             resource: &resource,
+            otherwise: otherwise.as_ref().map(|(arn, resource)| Names { arn, resource }),
             signed: sigv4::Request {
                 method: self.signed.method,
                 path: self.signed.path,
                 query: self.signed.query,
-                headers: headers.as_ref().unwrap_or(self.signed.headers),
+                headers: self.signed.headers,
                 body: self.signed.body,
             },
             credentials: &self.entrance.credentials,
@@ -307,13 +315,4 @@ fn source_ip(call: &Call<'_>) -> std::net::IpAddr {
 
 fn moment(call: &Call<'_>) -> jiff::Timestamp {
     jiff::Timestamp::from_millisecond(call.at.0 as i64).unwrap_or(jiff::Timestamp::MAX)
-}
-
-/// A signature covers `Host`, which HTTP/2 has elsewhere.
-fn with_host(headers: &HeaderMap, host: &str) -> HeaderMap {
-    let mut headers = headers.clone();
-    if !headers.contains_key(HOST) {
-        headers.insert(HOST, headers::encoded(host));
-    }
-    headers
 }

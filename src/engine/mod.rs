@@ -174,6 +174,10 @@ impl Engine {
         let Some(route) = &stage.routes.connect else {
             return Ok(Opening::Accepted(Accepted { subprotocol: of_token, place }));
         };
+        let is_signed = call.identity.as_ref().is_some_and(|identity| identity.signer.is_some());
+        let cleaned = is_signed.then(|| handshake.without_signature());
+        let happening = Happening { client, event: ConnectionEvent::Connect(cleaned.as_ref().unwrap_or(handshake)) };
+        let call = Call { event: Event::Connection(happening), ..call };
         let outcome = self.integrate(stage, route, happening, &call, Keep::Beginning(limits::REFUSAL_BODY)).await;
         match &outcome {
             Ok(reply) if reply.status.is_success() => {}

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, ORIGIN};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::header::{CONTENT_LENGTH, HOST, ORIGIN};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 
 use super::admission::check_origin;
 use super::{Engine, gateway_responses, record};
@@ -21,6 +21,7 @@ use crate::model::identity::Identity;
 use crate::model::limits;
 use crate::model::refusal::{Kind, Refusal};
 use crate::model::request::HttpRequest;
+use crate::model::signature;
 use crate::outbound::backends::Switched;
 use crate::steps::cors;
 use crate::steps::integrations::RequestIntegration;
@@ -130,6 +131,7 @@ impl Engine {
     ) -> Result<Option<Arc<Identity>>, Refusal> {
         self.throttle_request(stage, route, request)?;
         if route.admission.needs_body() {
+            self.precheck_signature(stage, request)?;
             Box::pin(read(request, body, progress, &stage.limits)).await?;
         }
         let mut identity = None;
@@ -143,9 +145,10 @@ impl Engine {
             Box::pin(read(request, body, progress, &stage.limits)).await?;
         }
         if route.admission.needs_body() {
-            // A signature is for us alone, and so is the session that it was made in.
-            request.head.headers.remove(AUTHORIZATION);
-            request.head.headers.remove("x-amz-security-token");
+            signature::drop_from_headers(&mut request.head.headers);
+            if let Some(uri) = without_signature(&request.head.uri) {
+                request.head.uri = uri;
+            }
         }
         Ok(identity)
     }
@@ -170,7 +173,7 @@ impl Engine {
                 }
             }
             RequestIntegration::Function(function) => {
-                match prepared(Ok(function.outgoing(request, headers)), route, &scope) {
+                match prepared(function.outgoing(request, headers), route, &scope) {
                     Ok(seen) => Box::pin(function.invoke(call, request, seen, &stage.variables)).await,
                     Err(refusal) => Err(refusal),
                 }
@@ -242,6 +245,20 @@ impl Engine {
         record::requested(&stage.metrics, began, reply.status);
         (reply, stream.map(|switched| Carried { switched, until }))
     }
+}
+
+/// A URI without the parameters of its presigning; `None` if it has none.
+fn without_signature(uri: &Uri) -> Option<Uri> {
+    let query = uri.query()?;
+    let kept = signature::without(query);
+    if kept.as_deref() == Some(query) {
+        return None;
+    }
+    let target = match kept {
+        Some(kept) => format!("{}?{kept}", uri.path()),
+        None => uri.path().to_owned(),
+    };
+    target.parse().ok()
 }
 
 /// The host as the client wrote it.

@@ -12,6 +12,7 @@ use super::close::Close;
 use super::id::{ConnectionId, Id};
 use super::identity::{Granted, Identity};
 use super::request::HttpRequest;
+use super::signature;
 
 /// One thing asked, as the engine and its steps see it.
 pub struct Call<'a> {
@@ -56,6 +57,17 @@ pub struct Handshake {
     /// `http` or `https`, and the port the client reached.
     pub scheme: &'static str,
     pub port: u16,
+}
+
+impl Handshake {
+    /// What the backend gets to see of a handshake that was signed.
+    pub fn without_signature(&self) -> Handshake {
+        let mut headers = self.headers.clone();
+        signature::drop_from_headers(&mut headers);
+        let query = self.query.as_deref().and_then(signature::without);
+        let (path, host) = (self.path.clone(), self.host.clone());
+        Handshake { headers, path, query, host, scheme: self.scheme, port: self.port }
+    }
 }
 
 /// One whole message of a client.

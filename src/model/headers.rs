@@ -1,6 +1,7 @@
 //! Header names that mean something to us, and how they are spelled in events.
 
-use http::header::VARY;
+use http::header::{HOST, VARY};
+use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Headers that belong to one hop only and are never carried on (RFC 9110 section 7.6.1).
@@ -91,6 +92,16 @@ pub fn joined<'h>(headers: &'h HeaderMap, name: &str) -> Option<std::borrow::Cow
     let mut values = headers.get_all(name).iter().map(text);
     let first = values.next()?;
     Some(values.fold(first, |all, value| std::borrow::Cow::Owned(format!("{all},{value}"))))
+}
+
+/// Gives a request of HTTP/2 the `Host` that it has in its target: policies, signatures and mappings look for it there.
+pub fn name_host(head: &mut Parts) {
+    if let Some(authority) = head.uri.authority()
+        && !head.headers.contains_key(HOST)
+        && let Ok(host) = HeaderValue::from_str(authority.as_str())
+    {
+        head.headers.insert(HOST, host);
+    }
 }
 
 /// A header value as text; bytes that are not UTF-8 are replaced.

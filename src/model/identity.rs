@@ -85,7 +85,11 @@ impl Granted {
         Self { what: What::Jwt { claims, scopes }, headers }
     }
 
-    pub fn custom(context: Map<String, Value>, principal_id: Option<String>) -> Self {
+    pub fn custom(mut context: Map<String, Value>, principal_id: Option<String>) -> Self {
+        if principal_id.is_some() {
+            // A context key of this name would say twice who it is.
+            context.remove("principalId");
+        }
         let principal = principal_id.as_ref().map(|id| header("principalId", &Value::from(id.as_str())));
         let headers = context.iter().map(|(name, value)| header(name, value)).chain(principal).collect();
         Self { what: What::Custom { context, principal_id }, headers }

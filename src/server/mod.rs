@@ -49,6 +49,7 @@ pub struct Server {
     ordering: Mutex<Option<Ordering>>,
     /// The health checks of the backends that are served now.
     checks: Mutex<Vec<AbortOnDropHandle<()>>>,
+    kept: Arc<Kept>,
     /// Writes what API keys used.
     usage: Arc<Usage>,
     /// The sweeper, the upkeep and the writing of usage: they run until the server is dropped.
@@ -115,6 +116,7 @@ impl Server {
             challenges: Arc::default(),
             ordering: Mutex::default(),
             checks: Mutex::default(),
+            kept: kept.clone(),
             usage,
             _upkeep: [sweeping, upkeep, writing].map(AbortOnDropHandle::new),
         });
@@ -123,6 +125,7 @@ impl Server {
         server.order_certificates(acme, &settings);
         server.switch_listeners(&settings, bound);
         server.check_backends();
+        kept.buckets.serve();
         for address in server.passed.lock().left_over() {
             tracing::warn!("systemd passed a socket for {address}, which the file does not listen on");
         }

@@ -45,6 +45,7 @@ impl Server {
             }
         }
         self.engine().replace_gateway(gateway);
+        self.kept.buckets.serve();
         self.switch_listeners(&settings, bound);
         self.check_backends();
         let current = self.engine().gateway();

@@ -1,6 +1,7 @@
 //! What API keys used goes to disk once a second, and comes from there when the gateway starts.
 //!
-//! A gateway that is killed loses what it counted in its last second, and no more.
+//! A gateway that is killed loses what it counted in its last second, and no more. Several may share a folder: each
+//! learns within a second what the others let through.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -83,11 +84,14 @@ impl Usage {
         let State { store, is_failing, .. } = &mut *state;
         let Some((_, store)) = store else { return };
         let rows = self.meters.take_pending();
-        if rows.is_empty() {
-            return;
-        }
-        match store.add(&rows) {
+        let added = if rows.is_empty() { Ok(()) } else { store.add(&rows) };
+        match added {
             Ok(()) => {
+                // Other gateways may add to the same file, and their calls count here as well.
+                let today = day(Timestamp::now());
+                if let Ok(rows) = store.used(today, today) {
+                    self.meters.follow(rows);
+                }
                 if std::mem::take(is_failing) {
                     tracing::info!("what API keys used is written again, with all that was counted meanwhile");
                 }

@@ -62,7 +62,7 @@ pub enum Verdict {
 /// A policy does not let a caller in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
-    /// By a deny, rather than for want of an allow. Clients are told.
+    /// By a deny, rather than for want of an allow. The log is told.
     pub explicit: bool,
 }
 

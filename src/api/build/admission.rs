@@ -150,7 +150,7 @@ impl Building<'_> {
         let written = route.map(|(_, route)| route);
         let throttle = throttle(stage, written);
         let admission = Admission {
-            throttle: self.bucket(&format!("route {} {} {name}", key.api, key.stage), throttle),
+            throttle: self.bucket(&format!("route {} {} {name:?}", key.api, key.stage), throttle),
             policies: self.policies([&api.resource_policy, &stage.resource_policy, route_policy]),
             wants_api_key: written.is_some_and(|route| route.api_key_required),
             authorizer: written.and_then(|route| self.authorization(key, route, variables)),
@@ -167,9 +167,14 @@ impl Building<'_> {
         key: &StageKey,
         stage: &file::Stage,
         (name, route): (&str, &file::Route),
+        has_authorizer: bool,
     ) -> Admission {
         let throttle = throttle(stage, Some(route)).filter(|_| name != "$disconnect");
         let policies = self.policies([&[], &[], &route.resource_policy]);
+        if policies.iter().any(ResourcePolicy::needs_authorizer) && !has_authorizer {
+            let found = "a resource policy asks what the authorizer said, and `$connect` has none";
+            self.problems.warning_with_help(&route.place, found, "add `authorizer` to `$connect`");
+        }
         if policies.iter().any(ResourcePolicy::needs_headers) {
             let found = "messages have no headers: those of the handshake are `$connect`'s";
             self.problems.problem_with_help(
@@ -179,7 +184,7 @@ impl Building<'_> {
             );
         }
         Admission {
-            throttle: self.bucket(&format!("route {} {} {name}", key.api, key.stage), throttle),
+            throttle: self.bucket(&format!("route {} {} {name:?}", key.api, key.stage), throttle),
             policies,
             ..Admission::default()
         }

@@ -67,7 +67,7 @@ impl Building<'_> {
         let name: Arc<str> = written.name.as_str().into();
         let throttle = written.value.throttle();
         Some(Plan {
-            throttle: self.bucket(&format!("key {id} {name}"), throttle.as_ref()),
+            throttle: self.bucket(&format!("key {id:?} {name:?}"), throttle.as_ref()),
             quota: quota(&written.value),
             stages: plans.get(&*name).cloned().flatten(),
             meter: self.kept.meters.of(id, &name),
@@ -107,6 +107,12 @@ impl Building<'_> {
         }
         let wants = |route: &crate::model::settings::Named<file::Route>| route.value.api_key_required;
         let is_asked = file.apis.iter().any(|api| api.value.routes.iter().any(wants));
+        if let Some(route) = file.apis.iter().flat_map(|api| &api.value.routes).find(|route| wants(route))
+            && file.api_keys.is_empty()
+        {
+            let found = "this route asks for an API key, and there is none";
+            self.problems.warning_with_help(&route.place, found, "add `[api_keys.<name>]` and `[usage_plans.<name>]`");
+        }
         if let Some(first) = file.api_keys.iter().next().filter(|_| !is_asked) {
             let found = "no route asks for an API key";
             self.problems.warning_with_help(&first.place, found, "write `api_key_required = true` in a route");

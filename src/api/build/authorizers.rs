@@ -20,7 +20,11 @@ use crate::steps::integrations::http_proxy;
 
 /// The authorizers of the file by name, and whether a route names them.
 #[derive(Default)]
-pub(super) struct Authorizers(BTreeMap<String, Known>);
+pub(super) struct Authorizers {
+    known: BTreeMap<String, Known>,
+    /// Their problems were said already.
+    unreadable: Vec<String>,
+}
 
 struct Known {
     place: Place,
@@ -50,13 +54,16 @@ impl Building<'_> {
             return None;
         }
         let name = written.value.clone();
-        if name == "aws_iam" && !self.authorizers.0.contains_key(&name) {
+        if name == "aws_iam" && !self.authorizers.known.contains_key(&name) {
             self.check_no_scopes(route);
             return Some(Authorization { name, authorizer: Arc::new(Authorizer::AwsIam), scopes });
         }
-        let Some(known) = self.authorizers.0.get_mut(&name) else {
+        if self.authorizers.unreadable.contains(&name) {
+            return None;
+        }
+        let Some(known) = self.authorizers.known.get_mut(&name) else {
             let found = format!("there is no authorizer `{name}`");
-            let names = self.authorizers.0.keys().map(String::as_str).chain(["aws_iam"]);
+            let names = self.authorizers.known.keys().map(String::as_str).chain(["aws_iam"]);
             let help = match nearest(&name, names) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => format!("add `[authorizers.{}]`", crate::model::problem::quoted_if_needed(&name)),
@@ -87,6 +94,7 @@ impl Building<'_> {
     }
 
     pub(super) fn authorizers(&mut self, file: &File) {
+        self.authorizers.unreadable = file.authorizers.unreadable().to_vec();
         for entry in &file.authorizers {
             let (name, place) = (entry.name.clone(), entry.place.clone());
             let (sources, built, is_jwt) = match &entry.value {
@@ -103,7 +111,7 @@ impl Building<'_> {
                 file::Authorizer::AwsIam(_) => (Vec::new(), Some(Authorizer::AwsIam), false),
             };
             let known = Known { place, built: built.map(Arc::new), sources, is_jwt, is_named: false };
-            self.authorizers.0.insert(name, known);
+            self.authorizers.known.insert(name, known);
         }
     }
 
@@ -266,7 +274,7 @@ impl Building<'_> {
 
     /// Authorizers that no route names.
     pub(super) fn check_authorizers(&mut self) {
-        let unnamed = self.authorizers.0.iter().filter(|(_, known)| !known.is_named);
+        let unnamed = self.authorizers.known.iter().filter(|(_, known)| !known.is_named);
         let unnamed: Vec<_> = unnamed.map(|(name, known)| (name.clone(), known.place.clone())).collect();
         for (name, place) in unnamed {
             let found = format!("no route names the authorizer `{name}`");

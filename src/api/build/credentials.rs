@@ -7,7 +7,7 @@ use super::Building;
 use crate::api::file::{self, File};
 use crate::api::stage::Stage;
 use crate::model::client::StageKey;
-use crate::model::settings::Text;
+use crate::model::settings::{Named, Text};
 use crate::outbound::sigv4::Key;
 use crate::steps::authorizers::allow;
 use crate::steps::authorizers::credentials::{self, Credential, Credentials, Duplicate, Token};
@@ -94,6 +94,25 @@ impl Building<'_> {
                 );
             }
             file::Authorization::AwsIam | file::Authorization::Bearer => {}
+        }
+    }
+
+    /// A route that wants a signature which nobody can make.
+    pub(super) fn check_signers(&mut self, file: &File) {
+        let can_sign =
+            |entry: &Named<file::Credential>| entry.value.access_key_id.is_some() && !entry.value.allow.is_empty();
+        if file.credentials.iter().any(can_sign) {
+            return;
+        }
+        let is_iam = |name: &str| match file.authorizers.get(name) {
+            Some(entry) => matches!(entry.value, file::Authorizer::AwsIam(_)),
+            None => name == "aws_iam",
+        };
+        let routes = file.apis.iter().flat_map(|api| &api.value.routes);
+        for authorizer in routes.filter_map(|route| route.value.authorizer.as_ref()).filter(|name| is_iam(&name.value))
+        {
+            let help = "add `[credentials.<name>]` with `access_key_id`, `secret_access_key` and `allow`";
+            self.problems.warning_with_help(&authorizer.place, "nobody can call this: no credential can sign", help);
         }
     }
 

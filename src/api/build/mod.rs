@@ -42,6 +42,7 @@ use crate::steps::authorizers::push::Authorization;
 
 /// Builds the gateway; `None` comes with problems. Warnings may come with either.
 pub fn build(file: &File, files: &Files, kept: &Kept) -> (Option<Gateway>, Problems) {
+    kept.buckets.begin();
     let mut building = Building {
         files,
         kept,
@@ -83,10 +84,10 @@ pub fn build(file: &File, files: &Files, kept: &Kept) -> (Option<Gateway>, Probl
     building.check_pools();
     building.check_authorizers();
     building.check_modes(file);
+    building.check_signers(file);
     if file.apis.is_empty() {
         building.problems.warning(&file.place, "no API is described, so every request gets 404");
     }
-    kept.buckets.prune();
     kept.issuers.prune();
     let is_whole = has_credentials && !building.problems.has_problems();
     let gateway = is_whole.then(|| Gateway {
@@ -252,6 +253,7 @@ impl Building<'_> {
         selection: Option<SelectionExpression>,
     ) -> Option<Routes> {
         let (mut connect, mut disconnect, mut default, mut named) = (None, None, None, HashMap::new());
+        let has_authorizer = api.routes.get("$connect").is_some_and(|connect| connect.value.authorizer.is_some());
         for entry in &api.routes {
             let scope = RouteScope { key, route_key: &entry.name, variables };
             let Some((parameters, integration)) = self.integration(&scope, &entry.value.integration) else { continue };
@@ -259,7 +261,7 @@ impl Building<'_> {
             let admission = match entry.name.as_str() {
                 // Its stage holds it: the stage is entered without a route as well.
                 "$connect" => Admission::default(),
-                name => self.message_admission(key, stage, (name, &entry.value)),
+                name => self.message_admission(key, stage, (name, &entry.value), has_authorizer),
             };
             let refreshes = entry.value.refreshes_authorization;
             let route = Route { key: entry.name.clone(), parameters, integration, two_way, admission, refreshes };

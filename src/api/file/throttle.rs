@@ -123,7 +123,7 @@ fn is_key(key: &ApiKey, reading: &mut Reading) {
             reading.problems.problem_with_help(&sha256.place, found, "keep one of them");
         }
         (None, Some(sha256)) if !sha256.unresolved && !is_sha256(sha256) => {
-            let found = format!("`{}` is no SHA-256", sha256.value);
+            let found = "this is no SHA-256";
             let help = "write its 64 hexadecimal digits, as `printf %s \"$KEY\" | sha256sum` prints them";
             reading.problems.problem_with_help(&sha256.place, found, help);
         }

@@ -326,6 +326,11 @@ impl<T, N> Table<T, N> {
         self.get(name).is_some() || self.unreadable.iter().any(|unreadable| unreadable == name)
     }
 
+    /// The names whose entries could not be read.
+    pub fn unreadable(&self) -> &[String] {
+        &self.unreadable
+    }
+
     /// Whether the file has no entry at all, readable or not.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.unreadable.is_empty()

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 
 use crate::model::call::Reply;
 use crate::model::headers;
+use crate::model::json;
 
 /// Keys that a format does not know are passed over, as AWS does.
 #[derive(Deserialize)]
@@ -104,7 +105,7 @@ fn has_status_code(answer: &[u8]) -> bool {
 }
 
 fn no_envelope(error: &serde_json::Error) -> String {
-    format!("no proxy answer: {error}")
+    format!("no proxy answer: {}", json::fault(error))
 }
 
 impl Envelope<'_> {

@@ -37,7 +37,23 @@ pub fn of_handshake(asked: &Asked<'_>, call: &Call<'_>, happening: Happening<'_>
     }
     event.insert("type".into(), "REQUEST".into());
     event.insert("methodArn".into(), asked.arn.into());
-    bytes(&Value::Object(event))
+    let members = event.iter().map(|(name, value)| match value {
+        Value::Object(headers) if name == "headers" || name == "multiValueHeaders" => (name, in_order(headers)),
+        value => (name, value.to_string()),
+    });
+    Bytes::from(object(members))
+}
+
+/// AWS lists headers without regard to case.
+fn in_order(headers: &Map<String, Value>) -> String {
+    let mut headers: Vec<_> = headers.iter().collect();
+    headers.sort_by_key(|(name, _)| name.to_ascii_lowercase());
+    object(headers.into_iter().map(|(name, value)| (name, value.to_string())))
+}
+
+fn object<'a>(members: impl Iterator<Item = (&'a String, String)>) -> String {
+    let members: Vec<_> = members.map(|(name, value)| format!("{}:{value}", Value::from(name.as_str()))).collect();
+    format!("{{{}}}", members.join(","))
 }
 
 /// A request of an HTTP API.

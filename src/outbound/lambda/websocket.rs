@@ -17,6 +17,7 @@ use crate::model::client::Client;
 use crate::model::close::Close;
 use crate::model::headers::{self, title_case};
 use crate::model::identity::Identity;
+use crate::model::json;
 
 type Single = BTreeMap<Spelling, String>;
 type Multi = BTreeMap<Spelling, Vec<String>>;
@@ -262,7 +263,8 @@ pub fn read(answer: &[u8]) -> Result<Reply, String> {
     if answer.trim_ascii().is_empty() {
         return Ok(Reply { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::new() });
     }
-    let answer: Answer = serde_json::from_slice(answer).map_err(|error| format!("no proxy answer: {error}"))?;
+    let answer: Answer =
+        serde_json::from_slice(answer).map_err(|error| format!("no proxy answer: {}", json::fault(&error)))?;
     let status = StatusCode::from_u16(answer.status_code)
         .ok()
         .filter(|status| (100..600).contains(&status.as_u16()))

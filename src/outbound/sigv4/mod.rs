@@ -153,6 +153,18 @@ impl fmt::Debug for Mismatch {
     }
 }
 
+/// What can be told without the body: that nobody we know signed this, or not now.
+pub fn precheck<K: Keys>(request: &Request<'_>, keys: &K, now: SystemTime) -> Result<(), Error> {
+    let query = Query::read(request.query)?;
+    let claim = claim::read(request, &query)?;
+    claim.check_scope()?;
+    claim.check_time(Timestamp::try_from(now).unwrap_or(Timestamp::MAX))?;
+    match keys.find(claim.access_key_id) {
+        Some(_) => Ok(()),
+        None => Err(Error::UnknownKey(claim.access_key_id.to_owned())),
+    }
+}
+
 /// Whose signature the request carries. What costs least is asked first, and the body is hashed only
 /// for a caller who at least knows an access key id.
 pub fn verify<'k, K: Keys>(request: &Request<'_>, keys: &'k K, now: SystemTime) -> Result<&'k K::Owner, Error> {

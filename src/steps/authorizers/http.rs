@@ -22,6 +22,7 @@ use crate::model::body::Body;
 use crate::model::call::{ConnectionEvent, Event as Asking, Happening};
 use crate::model::headers;
 use crate::model::identity::Granted;
+use crate::model::json;
 use crate::model::refusal::{Cause, Kind, Refusal};
 use crate::outbound::backends::{Backend, Keep};
 use crate::outbound::lambda::authorizer::{self as events, of_handshake, of_request};
@@ -74,6 +75,8 @@ struct Verdict {
     rule: Rule,
     granted: Arc<Granted>,
     usage_identifier_key: Option<Arc<str>>,
+    /// A context key whose value is a list or an object, which not every event can carry.
+    nested: Option<String>,
     /// Its length as it came, which is about what it takes to remember it.
     length: u32,
 }
@@ -130,7 +133,18 @@ impl Http {
                 Kind::AuthorizerFailure.because(detail).by(Cause::AuthorizerFailure)
             }
         })?;
-        self.decide(&verdict, asked)?;
+        // Asked anew for each call: an answer that a request remembered may come to serve a connection.
+        let is_on_connection = matches!(asked.scope.call.event, Asking::Connection(_));
+        let may_nest = !is_on_connection && self.event == Event::Request && self.format == Format::V2;
+        if let Some(name) = verdict.nested.as_ref().filter(|_| !may_nest) {
+            let detail =
+                format_args!("authorizer `{}`: `context.{name}` is neither text, number nor boolean", self.name);
+            return Err(Kind::AuthorizerFailure.because(detail).by(Cause::AuthorizerFailure));
+        }
+        self.decide(&verdict, asked.arn, asked)?;
+        if let Some(other) = asked.otherwise {
+            self.decide(&verdict, other.arn, asked)?;
+        }
         Ok(Passed {
             granted: Some(verdict.granted.clone()),
             usage_identifier_key: verdict.usage_identifier_key.clone(),
@@ -164,9 +178,7 @@ impl Http {
         request.headers_mut().insert("x-amzn-trace-id", asked.scope.call.trace_id());
         let answer = self.backend.call(request, Keep::Whole(LARGEST_ANSWER), self.timeout).await;
         let answer = answer.map_err(|error| Failure::Other(error.to_string()))?;
-        let is_on_connection = matches!(asked.scope.call.event, Asking::Connection(_));
-        let may_nest = !is_on_connection && self.event == Event::Request && self.format == Format::V2;
-        read(answer.head.status, &answer.body, self.simple_responses, may_nest).map(Arc::new)
+        read(answer.head.status, &answer.body, self.simple_responses).map(Arc::new)
     }
 
     fn event(&self, asked: &Asked<'_>, identity: &[String]) -> Bytes {
@@ -190,9 +202,9 @@ impl Http {
         }
     }
 
-    fn decide(&self, verdict: &Verdict, asked: &Asked<'_>) -> Result<(), Refusal> {
+    fn decide(&self, verdict: &Verdict, arn: &str, asked: &Asked<'_>) -> Result<(), Refusal> {
         let refused = |kind: Kind, why: &str| {
-            Err(kind.because(format_args!("authorizer `{}`: {why} `{}`", self.name, asked.arn)).by(Cause::Denied))
+            Err(kind.because(format_args!("authorizer `{}`: {why} `{arn}`", self.name)).by(Cause::Denied))
         };
         let policy = match &verdict.rule {
             Rule::Simple(true) => return Ok(()),
@@ -200,7 +212,7 @@ impl Http {
             Rule::Policy(policy) => policy,
         };
         let keys = |name: &str| condition_key(asked, name);
-        match policy.decide(&policy::Asked { action: credentials::INVOKE, resource: asked.arn, context: &keys }) {
+        match policy.decide(&policy::Asked { action: credentials::INVOKE, resource: arn, context: &keys }) {
             Decision::Allowed => Ok(()),
             Decision::NotAllowed => refused(Kind::AccessDenied, "no statement allows"),
             Decision::Denied => refused(Kind::ExplicitDeny, "a statement denies"),
@@ -257,7 +269,7 @@ struct SimpleAnswer {
 
 /// Reads an answer. A function that fails with `Unauthorized` has the caller told so; a URL says it by its status as
 /// well.
-fn read(status: StatusCode, body: &Bytes, simple: bool, may_nest: bool) -> Result<Verdict, Failure> {
+fn read(status: StatusCode, body: &Bytes, simple: bool) -> Result<Verdict, Failure> {
     let other = |why: String| Failure::Other(why);
     if status == StatusCode::UNAUTHORIZED || says_unauthorized(body) {
         return Err(Failure::Unauthorized);
@@ -267,22 +279,26 @@ fn read(status: StatusCode, body: &Bytes, simple: bool, may_nest: bool) -> Resul
     }
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     if simple {
-        let answer: SimpleAnswer =
-            serde_json::from_slice(body).map_err(|error| other(format!("no simple answer: {error}")))?;
-        let granted = Arc::new(Granted::custom(checked(answer.context, may_nest)?, None));
-        return Ok(Verdict { rule: Rule::Simple(answer.is_authorized), granted, usage_identifier_key: None, length });
+        let answer: SimpleAnswer = serde_json::from_slice(body)
+            .map_err(|error| other(format!("no simple answer: {}", json::fault(&error))))?;
+        let (context, nested) = without_nulls(answer.context);
+        let granted = Arc::new(Granted::custom(context, None));
+        let rule = Rule::Simple(answer.is_authorized);
+        return Ok(Verdict { rule, granted, usage_identifier_key: None, nested, length });
     }
-    let answer: PolicyAnswer =
-        serde_json::from_slice(body).map_err(|error| other(format!("no answer with a policy: {error}")))?;
+    let answer: PolicyAnswer = serde_json::from_slice(body)
+        .map_err(|error| other(format!("no answer with a policy: {}", json::fault(&error))))?;
     let principal_id = match answer.principal_id {
         Value::String(text) if !text.is_empty() => text,
         Value::Number(number) => number.to_string(),
         _ => return Err(other("`principalId` is no text".to_owned())),
     };
     let policy = Policy::read(&answer.policy_document).map_err(|error| other(format!("`policyDocument`: {error}")))?;
+    let (context, nested) = without_nulls(answer.context);
     Ok(Verdict {
         rule: Rule::Policy(policy),
-        granted: Arc::new(Granted::custom(checked(answer.context, may_nest)?, Some(principal_id))),
+        granted: Arc::new(Granted::custom(context, Some(principal_id))),
+        nested,
         usage_identifier_key: answer.usage_identifier_key.map(Arc::from),
         length,
     })
@@ -297,14 +313,11 @@ fn says_unauthorized(body: &[u8]) -> bool {
     }
 }
 
-/// A context holds texts, numbers and booleans; that of format 2.0 holds anything.
-fn checked(context: Option<Map<String, Value>>, may_nest: bool) -> Result<Map<String, Value>, Failure> {
-    let context = context.unwrap_or_default();
-    let nested = context.iter().find(|(_, value)| value.is_array() || value.is_object());
-    match nested.filter(|_| !may_nest) {
-        Some((name, _)) => Err(Failure::Other(format!("`context.{name}` is neither text, number nor boolean"))),
-        None => Ok(context.into_iter().filter(|(_, value)| !value.is_null()).collect()),
-    }
+/// A context, and the first key in it whose value is a list or an object.
+fn without_nulls(context: Option<Map<String, Value>>) -> (Map<String, Value>, Option<String>) {
+    let context: Map<_, _> = context.unwrap_or_default().into_iter().filter(|(_, value)| !value.is_null()).collect();
+    let nested = context.iter().find(|(_, value)| value.is_array() || value.is_object()).map(|(name, _)| name.clone());
+    (context, nested)
 }
 
 fn unauthorized(detail: impl std::fmt::Display) -> Refusal {
@@ -315,9 +328,10 @@ fn unauthorized(detail: impl std::fmt::Display) -> Refusal {
 mod tests {
     use super::*;
 
-    fn check(simple: bool, may_nest: bool, status: u16, body: &str, expected: &str) {
+    fn check(simple: bool, status: u16, body: &str, expected: &str) {
         let status = StatusCode::from_u16(status).unwrap();
-        let found = match read(status, &Bytes::from(body.to_owned()), simple, may_nest) {
+        let found = match read(status, &Bytes::from(body.to_owned()), simple) {
+            Ok(Verdict { nested: Some(name), .. }) => format!("nested {name}"),
             Ok(Verdict { rule: Rule::Simple(is_authorized), .. }) => format!("simple {is_authorized}"),
             Ok(Verdict { granted, .. }) => format!("policy for {}", granted.principal_id().unwrap_or("nobody")),
             Err(Failure::Unauthorized) => "unauthorized".to_owned(),
@@ -330,40 +344,33 @@ mod tests {
     fn answers_with_a_policy() {
         let allow =
             r#""policyDocument":{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"*","Resource":"*"}}"#;
-        check(false, false, 200, &format!(r#"{{"principalId":"u1",{allow}}}"#), "policy for u1");
-        check(
-            false,
-            false,
-            200,
-            &format!(r#"{{"principalId":7,{allow},"context":{{"a":1,"b":null}}}}"#),
-            "policy for 7",
-        );
-        check(false, false, 200, &format!("{{{allow}}}"), "missing field `principalId`");
-        check(false, false, 200, &format!(r#"{{"principalId":"",{allow}}}"#), "`principalId` is no text");
-        check(false, false, 200, r#"{"principalId":"u1"}"#, "missing field `policyDocument`");
-        check(false, false, 200, r#"{"principalId":"u1","policyDocument":{}}"#, "`policyDocument`: ");
+        check(false, 200, &format!(r#"{{"principalId":"u1",{allow}}}"#), "policy for u1");
+        check(false, 200, &format!(r#"{{"principalId":7,{allow},"context":{{"a":1,"b":null}}}}"#), "policy for 7");
+        check(false, 200, &format!("{{{allow}}}"), "missing field `principalId`");
+        check(false, 200, &format!(r#"{{"principalId":"",{allow}}}"#), "`principalId` is no text");
+        check(false, 200, r#"{"principalId":"u1"}"#, "missing field `policyDocument`");
+        check(false, 200, r#"{"principalId":"u1","policyDocument":{}}"#, "`policyDocument`: ");
         let nested = format!(r#"{{"principalId":"u1",{allow},"context":{{"roles":["a"]}}}}"#);
-        check(false, false, 200, &nested, "`context.roles` is neither text, number nor boolean");
-        check(false, true, 200, &nested, "policy for u1");
-        check(false, false, 200, r#"{"isAuthorized":true}"#, "no answer with a policy");
+        check(false, 200, &nested, "nested roles");
+        check(false, 200, r#"{"isAuthorized":true}"#, "no answer with a policy");
     }
 
     #[test]
     fn simple_answers() {
-        check(true, true, 200, r#"{"isAuthorized":true,"context":{"roles":["a"]}}"#, "simple true");
-        check(true, true, 200, r#"{"isAuthorized":false}"#, "simple false");
-        check(true, true, 200, r#"{"isAuthorized":"true"}"#, "no simple answer");
-        check(true, false, 200, r#"{"isAuthorized":true,"context":{"a":{}}}"#, "`context.a`");
+        check(true, 200, r#"{"isAuthorized":true,"context":{"role":"a"}}"#, "simple true");
+        check(true, 200, r#"{"isAuthorized":false}"#, "simple false");
+        check(true, 200, r#"{"isAuthorized":"true"}"#, "no simple answer");
+        check(true, 200, r#"{"isAuthorized":true,"context":{"a":{}}}"#, "nested a");
     }
 
     #[test]
     fn failures() {
-        check(false, false, 401, "", "unauthorized");
-        check(false, false, 200, r#""Unauthorized""#, "unauthorized");
-        check(false, false, 500, r#"{"errorMessage":"Unauthorized"}"#, "unauthorized");
-        check(false, false, 200, r#"{"errorMessage":"unauthorized"}"#, "no answer with a policy");
-        check(false, false, 500, "", "it answered 500");
-        check(false, false, 403, "", "it answered 403");
-        check(false, false, 200, "", "no answer with a policy");
+        check(false, 401, "", "unauthorized");
+        check(false, 200, r#""Unauthorized""#, "unauthorized");
+        check(false, 500, r#"{"errorMessage":"Unauthorized"}"#, "unauthorized");
+        check(false, 200, r#"{"errorMessage":"unauthorized"}"#, "no answer with a policy");
+        check(false, 500, "", "it answered 500");
+        check(false, 403, "", "it answered 403");
+        check(false, 200, "", "no answer with a policy");
     }
 }

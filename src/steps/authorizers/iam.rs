@@ -12,13 +12,23 @@ use super::{Asked, Passed};
 use crate::model::identity::Signer;
 use crate::model::refusal::{Cause, Kind, Refusal};
 
+/// Turns those away, before their body is read, whose signature cannot be good whatever that is.
+pub fn precheck(credentials: &Credentials, request: &Request<'_>) -> Result<(), Refusal> {
+    sigv4::precheck(request, credentials, SystemTime::now()).map_err(denied).map_err(refused(Cause::Unauthorized))
+}
+
+fn refused(cause: Cause) -> impl Fn(Denied) -> Refusal {
+    move |denied| Kind::Forbidden.because(denied.detail).by(cause)
+}
+
 /// Lets a caller of a route pass who signed, and whose credential allows the call. What is wrong with a signature goes
 /// to the log alone: a client of a route is told `Forbidden`.
 pub(super) fn authorize(asked: &Asked<'_>) -> Result<Passed, Refusal> {
-    let refused = |cause| move |denied: Denied| Kind::Forbidden.because(denied.detail).by(cause);
     let credential =
         identify(asked.credentials, &asked.signed, SystemTime::now()).map_err(refused(Cause::Unauthorized))?;
-    credential.may(INVOKE, asked.resource).map_err(refused(Cause::Denied))?;
+    for resource in [Some(asked.resource), asked.otherwise.map(|other| other.resource)].into_iter().flatten() {
+        credential.may(INVOKE, resource).map_err(refused(Cause::Denied))?;
+    }
     let access_key = credential.key.as_ref().map(|key| key.access_key_id().to_owned()).unwrap_or_default();
     let (user, account_id) = (credential.name.clone(), asked.account_id.to_owned());
     let user_arn = format!("arn:aws:iam::{account_id}:user/{user}");
@@ -31,11 +41,11 @@ pub(super) fn identify<'c>(
     request: &Request<'_>,
     now: SystemTime,
 ) -> Result<&'c Credential, Denied> {
-    sigv4::verify(request, credentials, now).map_err(|error| Denied {
-        error_type: error_type(&error),
-        message: message(&error),
-        detail: error.to_string(),
-    })
+    sigv4::verify(request, credentials, now).map_err(denied)
+}
+
+fn denied(error: Error) -> Denied {
+    Denied { error_type: error_type(&error), message: message(&error), detail: error.to_string() }
 }
 
 fn error_type(error: &Error) -> ErrorType {

@@ -33,16 +33,19 @@ impl IdentitySource {
 
     /// What a request has there; empty is as good as nothing.
     pub fn value<'s>(&self, scope: &'s Scope<'_>) -> Option<Cow<'s, str>> {
-        self.0.text(scope).filter(|value| !value.is_empty())
+        let value = match &self.0 {
+            // All lines of it, on handshakes too: of two tokens, nobody could say which one was meant.
+            Variable::Header(name) => joined(scope.headers(name)),
+            variable => variable.text(scope),
+        };
+        value.filter(|value| !value.is_empty())
     }
 
     /// The token there: without `Bearer ` in front, and of the subprotocols that a browser offers, the one that looks
     /// like a token.
     pub fn token<'s>(&self, scope: &'s Scope<'_>) -> Option<Cow<'s, str>> {
         if self.is_subprotocol() {
-            return scope
-                .header("sec-websocket-protocol")
-                .and_then(|offered| Some(token_among(&offered)?.to_owned().into()));
+            return self.value(scope).and_then(|offered| Some(Cow::Owned(token_among(&offered)?.to_owned())));
         }
         let value = self.value(scope)?;
         let token = without_scheme(&value);
@@ -66,6 +69,13 @@ impl IdentitySource {
 const NOT_HERE: &str = "the path identifies nobody";
 const USUAL: &str = "write it like `$request.header.Authorization`, `$request.querystring.token`, `$context.routeKey` or \
                      `$stageVariables.tenant`";
+
+fn joined(mut lines: Vec<Cow<'_, str>>) -> Option<Cow<'_, str>> {
+    match lines.len() {
+        0 | 1 => lines.pop(),
+        _ => Some(Cow::Owned(lines.join(","))),
+    }
+}
 
 fn without_scheme(value: &str) -> &str {
     match value.split_at_checked("Bearer ".len()) {

@@ -66,6 +66,15 @@ impl Meter {
         state.sum = None;
     }
 
+    /// What the store has of a day by now, of other gateways that share it too.
+    fn follow(&self, day: Date, stored: u64) {
+        let mut state = self.0.lock();
+        let pending = state.pending.get(&day).map_or(0, |counts| counts.used);
+        if state.days.insert(day, stored + pending) != Some(stored + pending) {
+            state.sum = None;
+        }
+    }
+
     fn take_pending(&self) -> BTreeMap<Date, Counts> {
         let mut state = self.0.lock();
         while state.days.len() > DAYS {
@@ -121,6 +130,16 @@ impl Meters {
             let key: (Arc<str>, Arc<str>) = (row.api_key.into(), row.usage_plan.into());
             if let Some(meter) = self.0.get(&key) {
                 meter.note_stored(row.day, row.counts.used);
+            }
+        }
+    }
+
+    /// Takes over what the store has of one day, once all that was pending has been added to it.
+    pub fn follow(&self, rows: Vec<Row>) {
+        for row in rows {
+            let key: (Arc<str>, Arc<str>) = (row.api_key.into(), row.usage_plan.into());
+            if let Some(meter) = self.0.get(&key) {
+                meter.follow(row.day, row.counts.used);
             }
         }
     }

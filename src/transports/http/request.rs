@@ -56,7 +56,8 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
     let on_upgrade = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
     let method = method(&request);
     let is_http_2 = request.version() == Version::HTTP_2;
-    let (head, incoming) = request.into_parts();
+    let (mut head, incoming) = request.into_parts();
+    headers::name_host(&mut head);
     let wanted = reply::Wanted::of(&head, &stage.limits);
     let route_path = route_path(head.uri.path(), place);
     let (route, path_parameters) = match stage.routes.find(&method, route_path) {

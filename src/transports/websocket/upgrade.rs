@@ -78,7 +78,8 @@ pub async fn accept(
         return *answer;
     }
     let on_upgrade = hyper::upgrade::on(&mut request);
-    let (head, _) = request.into_parts();
+    let (mut head, _) = request.into_parts();
+    headers::name_host(&mut head);
     let accept_key = head.headers.get(SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
     let client = client(place, stage, &engine.callback(), host, &head.headers, &peer);
     let connection = Arc::new(Connection::new(client));

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use super::forward::{Forward, Outgoing};
 use super::{X_AMZN_TRACE_ID, X_FORWARDED_FOR, X_LIVEGATE_REQUEST_ID, event_answer_bound, refusal};
 use crate::expressions::scope::StageVariables;
+use crate::expressions::target::has_dot_segment;
 use crate::model::body::Body;
 use crate::model::call::{Call, Reply};
 use crate::model::headers;
@@ -30,13 +31,17 @@ pub struct Function {
 
 impl Function {
     /// What the event would show of the request without mappings. `headers` are those that came with it.
-    pub fn outgoing(&self, request: &HttpRequest, headers: HeaderMap) -> Outgoing {
-        Outgoing {
+    pub fn outgoing(&self, request: &HttpRequest, headers: HeaderMap) -> Result<Outgoing, Refusal> {
+        // The event shows the path decoded, and a step that was hidden in an escape would be one there.
+        if has_dot_segment(request.route_path()) {
+            return Err(Kind::BadRequest.because("a dot segment in the path of an event"));
+        }
+        Ok(Outgoing {
             method: request.head.method.clone(),
             headers,
             path: request.event_path().into_owned(),
             query: request.query().map(str::to_owned),
-        }
+        })
     }
 
     /// Posts the event; `seen` is what it shows.
