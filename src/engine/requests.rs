@@ -103,7 +103,12 @@ impl Engine {
     async fn answer(&self, stage: &HttpStage, route: &HttpRoute, request_id: Id, asked: Asked) -> Reply<Body> {
         let Asked { mut request, mut body, progress } = asked;
         let subject = Subject { stage: &stage.key, connection: None, route_key: &route.key, request_id };
-        let admitted = self.admit(stage, route, request_id, &mut request, &mut body, &progress).await;
+        let admitted = match self.throttle_request(stage, route, &request) {
+            Ok(()) if route.admission.is_open() && !route.needs_body() => Ok(None),
+            // Boxed: the future of every other request would keep room for it.
+            Ok(()) => Box::pin(self.admit(stage, route, request_id, &mut request, &mut body, &progress)).await,
+            Err(refusal) => Err(refusal),
+        };
         let identity = match admitted {
             Ok(identity) => identity,
             Err(refusal) => {
@@ -119,7 +124,8 @@ impl Engine {
         outcome.unwrap_or_else(|refusal| gateway_responses::request(&refusal))
     }
 
-    /// Everything in front of the integration; gives back who is calling. The body is read no earlier than it has to be.
+    /// Everything between the throttles and the integration; gives back who is calling. The body is read no earlier than
+    /// it has to be.
     async fn admit(
         &self,
         stage: &HttpStage,
@@ -129,10 +135,9 @@ impl Engine {
         body: &mut Body,
         progress: &Progress,
     ) -> Result<Option<Arc<Identity>>, Refusal> {
-        self.throttle_request(stage, route, request)?;
         if route.admission.needs_body() {
             self.precheck_signature(stage, request)?;
-            Box::pin(read(request, body, progress, &stage.limits)).await?;
+            read(request, body, progress, &stage.limits).await?;
         }
         let mut identity = None;
         if !route.admission.is_open() {
@@ -142,7 +147,7 @@ impl Engine {
             identity = call.identity;
         }
         if route.needs_body() && !route.admission.needs_body() {
-            Box::pin(read(request, body, progress, &stage.limits)).await?;
+            read(request, body, progress, &stage.limits).await?;
         }
         if route.admission.needs_body() {
             signature::drop_from_headers(&mut request.head.headers);
@@ -201,7 +206,9 @@ impl Engine {
         let began = Instant::now();
         let request_id = Id::random();
         let subject = Subject { stage: &stage.key, connection: None, route_key: &route.key, request_id };
-        let admitted = match check_origin(&stage.entrance, &request.head.headers, request.scheme, &host_of(&request)) {
+        let admitted = check_origin(&stage.entrance, &request.head.headers, request.scheme, &host_of(&request))
+            .and_then(|()| self.throttle_request(stage, route, &request));
+        let admitted = match admitted {
             Ok(()) => {
                 let (mut body, progress) = (Body::default(), Progress::default());
                 self.admit(stage, route, request_id, &mut request, &mut body, &progress).await
