@@ -259,6 +259,9 @@ pub(super) fn subprotocol(stage: &Stage, handshake: &Handshake) -> Option<Header
 
 /// Whether a page of another origin may open a WebSocket here.
 pub(super) fn check_origin(entrance: &Entrance, request: &HeaderMap, scheme: &str, host: &str) -> Result<(), Refusal> {
+    // Written by us, or by a proxy whose word counts: what the browser itself asked for.
+    let forwarded = headers::last(request, "x-forwarded-host");
+    let host = forwarded.as_deref().and_then(|hosts| hosts.split(',').next()).map_or(host, str::trim);
     entrance
         .origins
         .check(request, scheme, host)

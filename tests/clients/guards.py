@@ -342,6 +342,13 @@ def test_the_gateways_own_pages_need_no_place_in_the_list_without_one(livegate):
         assert gateway.knock(headers=headers).status == status, headers
 
 
+@pytest.mark.parametrize("trusted, status", [(["127.0.0.0/8"], 101), ([], 403)])
+def test_behind_a_proxy_the_host_is_the_one_that_the_browser_asked_for(livegate, trusted, status):
+    gateway = livegate(gateway={"trusted_proxies": trusted}, connections_api={"authorization": "aws_iam"})
+    headers = [("Origin", APP), COOKIE, ("X-Forwarded-Host", "app.example.com"), ("X-Forwarded-For", "203.0.113.9")]
+    assert gateway.knock(headers=headers).status == status
+
+
 def test_the_text_of_a_refusal_says_what_would_do(livegate):
     listed, usual = livegate(stage={"allowed_origins": [APP]}), livegate()
     for gateway, headers, text in [
