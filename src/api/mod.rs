@@ -17,9 +17,16 @@ mod secrets;
 pub mod stage;
 pub mod tls;
 
+use std::cell::RefCell;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
 use crate::model::problem::Problems;
 use files::Files;
 use kept::Kept;
+
+/// A shorter value from the environment keeps nobody out, and hiding it would hide half of every message.
+const SHORTEST_SECRET: usize = 6;
 
 /// Reads and checks the text of a routes.toml: a gateway ready to serve, or every problem in the way of
 /// one. Warnings may come with either. `files` are those that it names,
@@ -31,10 +38,21 @@ pub fn load(
     files: &Files,
     kept: &Kept,
 ) -> (Option<gateway::Gateway>, Problems) {
-    let (file, mut problems) = file::read(source, env, allow_unset_env);
-    let Some(file) = file else { return (None, problems) };
-    let (gateway, more) = build::build(&file, files, kept);
-    problems.merge(more);
-    let problems = problems.sorted();
+    let told = RefCell::new(BTreeMap::new());
+    let telling = |name: &str| {
+        let value = env(name)?;
+        told.borrow_mut().insert(value.clone(), format!("${{env.{name}}}"));
+        Some(value)
+    };
+    let (file, mut problems) = file::read(source, &telling, allow_unset_env);
+    let gateway = file.and_then(|file| {
+        let (gateway, more) = build::build(&file, files, kept);
+        problems.merge(more);
+        gateway
+    });
+    // The environment is where secrets are, and what is wrong with one can be said without it.
+    let mut told: Vec<_> = told.into_inner().into_iter().filter(|(value, _)| value.len() >= SHORTEST_SECRET).collect();
+    told.sort_by_key(|(value, _)| Reverse(value.len()));
+    let problems = problems.with_hidden(&told).sorted();
     (gateway.filter(|_| !problems.has_problems()), problems)
 }

@@ -145,6 +145,20 @@ impl Problems {
         self
     }
 
+    /// The same with each of these texts shown as what stands beside it.
+    pub fn with_hidden(mut self, texts: &[(String, String)]) -> Problems {
+        for problem in &mut self.list {
+            for text in [Some(&mut problem.found), problem.help.as_mut()].into_iter().flatten() {
+                for (hidden, shown) in texts.iter().filter(|(hidden, _)| !hidden.is_empty()) {
+                    if text.contains(hidden) {
+                        *text = text.replace(hidden, shown);
+                    }
+                }
+            }
+        }
+        self
+    }
+
     /// Adds to the help of every problem from the `first` on: another way of writing the value.
     pub(crate) fn offer_since(&mut self, first: usize, other_way: &str) {
         for help in self.list.iter_mut().skip(first).filter_map(|problem| problem.help.as_mut()) {
@@ -194,6 +208,15 @@ mod tests {
         let text = problems.iter().next().map(Problem::to_string);
         let wanted = "gateway.drain_delay: `45 parsecs` is no duration; write it like `5s` or `250ms`";
         assert_eq!(text.as_deref(), Some(wanted));
+    }
+
+    #[test]
+    fn a_report_can_do_without_a_text() {
+        let mut problems = Problems::default();
+        problems.problem_with_help(&Place::default(), "`s3cret-x` is no URL", "not `s3cret`");
+        let hidden = problems.with_hidden(&[("s3cret".into(), "${env.S}".into()), (String::new(), "!".into())]);
+        let text = hidden.iter().next().map(Problem::to_string);
+        assert_eq!(text.as_deref(), Some("`${env.S}-x` is no URL; not `${env.S}`"));
     }
 
     #[test]
