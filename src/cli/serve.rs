@@ -117,6 +117,7 @@ impl Config {
         };
         watch.follow(loaded.seen.keys().chain([&self.path]));
         let report = loaded.report(&self.path, false);
+        let warnings = loaded.problems.len();
         let read = Some((loaded.source, loaded.seen));
         if self.read == read && !asked {
             counters.unchanged.increment(1);
@@ -137,7 +138,10 @@ impl Config {
             return;
         }
         counters.ok.increment(1);
-        tracing::info!("reloaded {}", self.path.display());
+        match warnings {
+            0 => tracing::info!("reloaded {}", self.path.display()),
+            _ => tracing::warn!("reloaded {}, which could be better\n{report}", self.path.display()),
+        }
         print_listeners(&self.server);
     }
 }

@@ -1,5 +1,6 @@
 //! What is written down of every call, however it ended: the metrics and one debug line.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -12,11 +13,12 @@ use crate::model::close::Close;
 use crate::model::refusal::{Cause, Fault, Kind, Refusal};
 use crate::telemetry::metrics::StageMetrics;
 
-/// A backend that is down fails every call: one line a second says so, with how many were left out.
-static FAILURES: OncePerSecond = OncePerSecond { last: AtomicU64::new(0), unsaid: AtomicU64::new(0) };
+/// A backend that is down fails every call: one line a second says so, with how many were left out. Each stage and
+/// reason has a place of its own, as far as there are places, so that one storm hides no other.
+static FAILURES: [OncePerSecond; 32] = [const { OncePerSecond::NEW }; 32];
 
 /// A page that may not connect is mostly the operator's own, on a host that was forgotten; so it is said aloud.
-static ORIGINS: OncePerSecond = OncePerSecond { last: AtomicU64::new(0), unsaid: AtomicU64::new(0) };
+static ORIGINS: OncePerSecond = OncePerSecond::NEW;
 
 struct OncePerSecond {
     last: AtomicU64,
@@ -24,6 +26,8 @@ struct OncePerSecond {
 }
 
 impl OncePerSecond {
+    const NEW: Self = Self { last: AtomicU64::new(0), unsaid: AtomicU64::new(0) };
+
     /// How many lines were left out before this one; `None` if this one is left out too.
     fn is_worth_a_line(&self, now: Tick) -> Option<u64> {
         let last = self.last.load(Relaxed);
@@ -34,6 +38,12 @@ impl OncePerSecond {
         self.unsaid.fetch_add(1, Relaxed);
         None
     }
+}
+
+fn failures((api, stage): (&str, &str), detail: &str) -> &'static OncePerSecond {
+    let mut hasher = DefaultHasher::new();
+    (api, stage, detail).hash(&mut hasher);
+    &FAILURES[hasher.finish() as usize % FAILURES.len()]
 }
 
 /// A call of an integration came back, after `began`.
@@ -96,7 +106,7 @@ pub fn refused(metrics: &StageMetrics, subject: Subject<'_>, refusal: &Refusal) 
         Fault::Client => tracing::debug!(
             api, stage, connection_id, route_key, %request_id, "refused a call: {refusal}"
         ),
-        Fault::Backend | Fault::Gateway => match FAILURES.is_worth_a_line(Tick::now()) {
+        Fault::Backend | Fault::Gateway => match failures((api, stage), &refusal.detail).is_worth_a_line(Tick::now()) {
             Some(unsaid) => tracing::warn!(
                 api, stage, connection_id, route_key, %request_id, unsaid, "a call failed: {refusal}"
             ),
@@ -147,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_storm_of_failures_is_one_line_a_second() {
-        let lines = OncePerSecond { last: AtomicU64::new(0), unsaid: AtomicU64::new(0) };
+        let lines = OncePerSecond::NEW;
         let check = |tick, line| assert_eq!(lines.is_worth_a_line(Tick(tick)), line, "{tick}");
         check(5, Some(0));
         check(6, None);
