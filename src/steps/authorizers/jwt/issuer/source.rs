@@ -34,9 +34,9 @@ pub enum Error {
 }
 
 impl Source {
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> String {
         match self {
-            Source::JwksUri(name) | Source::Discovery(name) => name,
+            Source::JwksUri(name) | Source::Discovery(name) => public(name),
         }
     }
 
@@ -49,12 +49,12 @@ impl Source {
                 jwks_uri(issuer, &get(&url, fetch).await?, url)?
             }
         };
-        KeySet::from_issuer(&get(&url, fetch).await?).map_err(|source| Error::Keys { url, source })
+        KeySet::from_issuer(&get(&url, fetch).await?).map_err(|source| Error::Keys { url: public(&url), source })
     }
 }
 
 async fn get<F: Fetch>(url: &str, fetch: &F) -> Result<Bytes, Error> {
-    fetch.get(url).await.map_err(|source| Error::Fetch { url: url.to_owned(), source })
+    fetch.get(url).await.map_err(|source| Error::Fetch { url: public(url), source })
 }
 
 /// What an issuer's document gives as its `jwks_uri`, if it is the document of that issuer. `url` is for the error.
@@ -69,9 +69,22 @@ fn jwks_uri(issuer: &str, document: &[u8], url: String) -> Result<String, Error>
     }
     let is_plain = has_scheme(jwks_uri, &Scheme::HTTP) && has_scheme(issuer, &Scheme::HTTP);
     if !is_plain && !has_scheme(jwks_uri, &Scheme::HTTPS) {
-        return Err(Error::Insecure { url, jwks_uri: shown(jwks_uri) });
+        return Err(Error::Insecure { url, jwks_uri: shown(&public(jwks_uri)) });
     }
     Ok(jwks_uri.to_owned())
+}
+
+/// A URL without what in it may be secret: a login, and the query.
+fn public(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}{path}")
+        }
+        None => url.to_owned(),
+    }
 }
 
 fn has_scheme(url: &str, scheme: &Scheme) -> bool {
@@ -91,6 +104,16 @@ mod tests {
 
     const ISSUER: &str = "https://id.example.com";
     const JWKS: &str = "https://id.example.com/jwks";
+
+    #[test]
+    fn a_log_sees_no_login_and_no_query() {
+        let check = |url: &str, wanted: &str| assert_eq!(public(url), wanted);
+        check("https://id.example.com/keys?token=s3cret#x", "https://id.example.com/keys");
+        check("https://me:s3cret@id.example.com:8443/keys", "https://id.example.com:8443/keys");
+        check("https://me:s3@cret@id.example.com", "https://id.example.com");
+        check("https://id.example.com/@me", "https://id.example.com/@me");
+        check("keys?s3cret", "keys");
+    }
 
     #[test]
     fn documents_are_of_the_issuer_that_was_meant_and_lead_to_https() {
