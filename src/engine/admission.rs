@@ -26,7 +26,7 @@ use crate::model::refusal::{Cause, Kind, Refusal};
 use crate::model::request::HttpRequest;
 use crate::outbound::sigv4;
 use crate::steps::authorizers::identity_source::token_among;
-use crate::steps::authorizers::{Asked, Authorizer, Names, Passed, iam};
+use crate::steps::authorizers::{Asked, Authorizer, Passed, iam};
 use crate::steps::resource_policies::{Caller, ResourcePolicy, Verdict};
 use crate::steps::throttles::{self, Bucket, Place};
 
@@ -40,7 +40,7 @@ impl Engine {
         handshake: &Handshake,
     ) -> Result<Place, Refusal> {
         let entrance = &stage.entrance;
-        check_origin(entrance, &handshake.headers, handshake.scheme, &handshake.host)?;
+        check_origin(entrance, &handshake.headers, (handshake.scheme, &handshake.host), handshake.has_certificate)?;
         let place = entrance.addresses.connect(client.source_ip, &entrance.address_limits).map_err(too_many)?;
         throttle(stage.connect.throttle.as_deref(), Cause::RouteThrottle)?;
         throttle(entrance.gateway_throttle.as_deref(), Cause::GatewayThrottle)?;
@@ -52,7 +52,7 @@ impl Engine {
             body: b"",
         };
         let (admission, variables) = (&stage.connect, &stage.variables);
-        At { entrance, admission, variables, tail: "$connect", otherwise: None, signed }.admit(call).await?;
+        At { entrance, admission, variables, tail: "$connect", otherwise: &[], signed }.admit(call).await?;
         client.identity.store(call.identity.clone());
         Ok(place)
     }
@@ -80,11 +80,12 @@ impl Engine {
         Ok(())
     }
 
-    /// What a request has to pass before its body is looked at.
+    /// What a request has to pass before its body is looked at; one without a route, and a preflight, passes its address's
+    /// and the gateway's throttles.
     pub(super) fn throttle_request(
         &self,
         stage: &HttpStage,
-        route: &HttpRoute,
+        route: Option<&HttpRoute>,
         request: &HttpRequest,
     ) -> Result<(), Refusal> {
         let entrance = &stage.entrance;
@@ -94,12 +95,22 @@ impl Engine {
                 .by(Cause::AddressRequests)
                 .until(throttled.retry_after)
         })?;
-        throttle(route.admission.throttle.as_deref(), Cause::RouteThrottle)?;
+        throttle(route.and_then(|route| route.admission.throttle.as_deref()), Cause::RouteThrottle)?;
         throttle(entrance.gateway_throttle.as_deref(), Cause::GatewayThrottle)
     }
 
-    /// Whoever did not sign need not send a body first.
-    pub(super) fn precheck_signature(&self, stage: &HttpStage, request: &HttpRequest) -> Result<(), Refusal> {
+    /// Whoever is turned away whatever his body is, or did not sign it, need not send it first.
+    pub(super) fn precheck(
+        &self,
+        stage: &HttpStage,
+        route: &HttpRoute,
+        request: &HttpRequest,
+        call: &Call<'_>,
+    ) -> Result<(), Refusal> {
+        let headers = &request.head.headers;
+        let signed = Signed { method: "", path: "", query: None, headers, body: b"" };
+        let (entrance, admission, variables) = (&stage.entrance, &route.admission, &stage.variables);
+        At { entrance, admission, variables, tail: "", otherwise: &[], signed }.ask_first(call)?;
         let signed = sigv4::Request {
             method: request.head.method.as_str(),
             path: request.path(),
@@ -125,12 +136,11 @@ impl Engine {
         let method = request.head.method.as_str();
         // Escapes that nobody needs are undone, or `/%61dmin` would not be what a policy says of `/admin`.
         let tail = format!("{method}{}", paths::plain(request.route_path()));
-        // Those that are needed too, for who sees the path without them: events show it so.
-        let decoded = format!("{method}{}", percent_decode_str(request.route_path()).decode_utf8_lossy());
+        let otherwise = other_readings(method, request.route_path(), &tail);
         let signed =
             Signed { method, path: request.path(), query: request.head.uri.query(), headers, body: &request.body };
         let (entrance, admission, variables) = (&stage.entrance, &route.admission, &stage.variables);
-        let otherwise = (decoded != tail).then_some(&*decoded);
+        let otherwise = &otherwise;
         Box::pin(At { entrance, admission, variables, tail: &tail, otherwise, signed }.admit(call)).await
     }
 }
@@ -142,8 +152,8 @@ struct At<'a> {
     variables: &'a StageVariables,
     /// The end of its ARN: `$connect`, or `<METHOD>/<path>`.
     tail: &'a str,
-    /// The same with every escape undone, where that is another.
-    otherwise: Option<&'a str>,
+    /// What else the path may be read as.
+    otherwise: &'a [String],
     signed: Signed<'a>,
 }
 
@@ -157,14 +167,25 @@ struct Signed<'a> {
 }
 
 impl At<'_> {
+    /// What can be said without the authorizer, and without the body.
+    fn ask_first(&self, call: &Call<'_>) -> Result<(), Refusal> {
+        let Self { entrance, admission, .. } = self;
+        for policy in &admission.policies {
+            ask_before(policy, call, self.signed.headers)?;
+        }
+        if admission.wants_api_key && entrance.api_key_source != ApiKeySource::Authorizer {
+            let shown = entrance.api_key_source.shown(&self.scope(call));
+            entrance.api_keys.identify(shown.as_deref(), call.stage())?;
+        }
+        Ok(())
+    }
+
     async fn admit(&self, call: &mut Call<'_>) -> Result<(), Refusal> {
         let Self { entrance, admission, .. } = self;
         if admission.is_open() {
             return Ok(());
         }
-        for policy in &admission.policies {
-            ask_before(policy, call, self.signed.headers)?;
-        }
+        self.ask_first(call)?;
         let mut shown = None;
         let by_authorizer = entrance.api_key_source == ApiKeySource::Authorizer;
         let mut key = None;
@@ -202,14 +223,14 @@ impl At<'_> {
 
     async fn authorize(&self, authorizer: &Authorizer, scopes: &[String], call: &Call<'_>) -> Result<Passed, Refusal> {
         let (arn, resource) = self.entrance.names(call.stage(), self.tail);
-        let otherwise = self.otherwise.map(|tail| self.entrance.names(call.stage(), tail));
+        let otherwise: Vec<_> = self.otherwise.iter().map(|tail| self.entrance.names(call.stage(), tail)).collect();
         let asked = Asked {
             scope: self.scope(call),
             scopes,
             arn: &arn,
             account_id: &self.entrance.account_id,
             resource: &resource,
-            otherwise: otherwise.as_ref().map(|(arn, resource)| Names { arn, resource }),
+            otherwise: &otherwise,
             signed: sigv4::Request {
                 method: self.signed.method,
                 path: self.signed.path,
@@ -228,6 +249,21 @@ impl At<'_> {
     }
 }
 
+/// The path with every escape undone, and with several slashes as one, where that is another.
+fn other_readings(method: &str, path: &str, tail: &str) -> Vec<String> {
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    let mut merged = String::with_capacity(decoded.len());
+    for character in decoded.chars() {
+        if character != '/' || !merged.ends_with('/') {
+            merged.push(character);
+        }
+    }
+    let mut readings = vec![format!("{method}{decoded}"), format!("{method}{merged}")];
+    readings.dedup();
+    readings.retain(|reading| reading != tail);
+    readings
+}
+
 /// The fresh token of a message takes the place of the one that opened the connection.
 async fn refresh(stage: &Stage, client: &Client, call: &mut Call<'_>) -> Result<(), Refusal> {
     let unwanted = || Kind::Internal.because("the connection was opened without a token");
@@ -237,9 +273,12 @@ async fn refresh(stage: &Stage, client: &Client, call: &mut Call<'_>) -> Result<
     let scope = Scope { call, stage_variables: &stage.variables };
     let passed = jwt.refresh(&scope, &authorization.scopes, before.granted.as_deref(), &stage.entrance.fetch).await?;
     let renewed = Identity { granted: passed.granted, expiry: passed.expiry, ..(*before).clone() };
-    let renewed = Some(Arc::new(renewed));
-    client.identity.store(renewed.clone());
-    call.identity = renewed;
+    call.identity = Some(Arc::new(renewed));
+    // Whoever would not be let in as he is now does not stay by that; headers are the handshake's alone.
+    for policy in stage.connect.policies.iter().filter(|policy| policy.needs_authorizer() && !policy.needs_headers()) {
+        ask_after(policy, call, None)?;
+    }
+    client.identity.store(call.identity.clone());
     Ok(())
 }
 
@@ -258,13 +297,18 @@ pub(super) fn subprotocol(stage: &Stage, handshake: &Handshake) -> Option<Header
 }
 
 /// Whether a page of another origin may open a WebSocket here.
-pub(super) fn check_origin(entrance: &Entrance, request: &HeaderMap, scheme: &str, host: &str) -> Result<(), Refusal> {
+pub(super) fn check_origin(
+    entrance: &Entrance,
+    request: &HeaderMap,
+    (scheme, host): (&str, &str),
+    has_certificate: bool,
+) -> Result<(), Refusal> {
     // Written by us, or by a proxy whose word counts: what the browser itself asked for.
     let forwarded = headers::last(request, "x-forwarded-host");
     let host = forwarded.as_deref().and_then(|hosts| hosts.split(',').next()).map_or(host, str::trim);
     entrance
         .origins
-        .check(request, scheme, host)
+        .check(request, scheme, host, has_certificate)
         .map_err(|refused| Kind::Forbidden.because(&refused).by(Cause::Origin).with_message(refused.to_string()))
 }
 
@@ -290,7 +334,7 @@ fn too_many(refused: throttles::Refused) -> Refusal {
 const A_WHILE: std::time::Duration = std::time::Duration::from_secs(30);
 
 fn ask_before(policy: &ResourcePolicy, call: &Call<'_>, headers: &HeaderMap) -> Result<(), Refusal> {
-    let caller = Caller { source_ip: source_ip(call), headers: Some(headers), authorizer: &|_| None };
+    let caller = Caller { source_ip: source_ip(call), headers: Some(headers), authorizer: &|_| Vec::new() };
     match policy.before(&caller) {
         Verdict::Open | Verdict::Undecided => Ok(()),
         Verdict::Refused(refused) => Err(Kind::Forbidden.because(refused).by(Cause::ResourcePolicy)),
@@ -299,7 +343,7 @@ fn ask_before(policy: &ResourcePolicy, call: &Call<'_>, headers: &HeaderMap) -> 
 
 fn ask_after(policy: &ResourcePolicy, call: &Call<'_>, headers: Option<&HeaderMap>) -> Result<(), Refusal> {
     let granted = call.granted();
-    let authorizer = |name: &str| granted.and_then(|granted| granted.context(name));
+    let authorizer = |name: &str| granted.map_or_else(Vec::new, |granted| granted.values(name));
     let caller = Caller { source_ip: source_ip(call), headers, authorizer: &authorizer };
     policy.after(&caller).map_err(|refused| Kind::Forbidden.because(refused).by(Cause::ResourcePolicy))
 }

@@ -75,14 +75,24 @@ impl Engine {
         let mut counted = Counted { metrics: &stage.metrics, is_answered: false };
         let mut reply = match &stage.cors {
             Some(cors) if cors::is_preflight(&asked.request.head.method, &asked.request.head.headers) => {
-                let headers = cors.preflight(&asked.request.head.headers);
-                Reply { headers, ..Reply::new(StatusCode::NO_CONTENT, Body::default()) }
+                let mut reply = match self.throttle_request(stage, None, &asked.request) {
+                    Ok(()) => Reply::new(StatusCode::NO_CONTENT, Body::default()),
+                    Err(refusal) => {
+                        let subject = Subject { stage: &stage.key, connection: None, route_key: "-", request_id };
+                        record::refused(&stage.metrics, subject, &refusal);
+                        gateway_responses::request(&refusal)
+                    }
+                };
+                reply.headers.extend(cors.preflight(&asked.request.head.headers));
+                reply
             }
             cors => {
                 let origin = asked.request.head.headers.get(ORIGIN).filter(|_| cors.is_some()).cloned();
                 let mut reply = match route {
                     Ok(route) => self.answer(stage, route, request_id, asked).await,
                     Err(refusal) => {
+                        // Whoever looks for what there is counts as well.
+                        let refusal = self.throttle_request(stage, None, &asked.request).err().unwrap_or(refusal);
                         let subject = Subject { stage: &stage.key, connection: None, route_key: "-", request_id };
                         record::refused(&stage.metrics, subject, &refusal);
                         gateway_responses::request(&refusal)
@@ -103,7 +113,7 @@ impl Engine {
     async fn answer(&self, stage: &HttpStage, route: &HttpRoute, request_id: Id, asked: Asked) -> Reply<Body> {
         let Asked { mut request, mut body, progress } = asked;
         let subject = Subject { stage: &stage.key, connection: None, route_key: &route.key, request_id };
-        let admitted = match self.throttle_request(stage, route, &request) {
+        let admitted = match self.throttle_request(stage, Some(route), &request) {
             Ok(()) if route.admission.is_open() && !route.needs_body() => Ok(None),
             // Boxed: the future of every other request would keep room for it.
             Ok(()) => Box::pin(self.admit(stage, route, request_id, &mut request, &mut body, &progress)).await,
@@ -136,7 +146,13 @@ impl Engine {
         progress: &Progress,
     ) -> Result<Option<Arc<Identity>>, Refusal> {
         if route.admission.needs_body() {
-            self.precheck_signature(stage, request)?;
+            let (event, at) = (Event::Request(request), Timestamp::now());
+            self.precheck(
+                stage,
+                route,
+                request,
+                &Call { event, route_key: &route.key, request_id, at, identity: None },
+            )?;
             read(request, body, progress, &stage.limits).await?;
         }
         let mut identity = None;
@@ -206,8 +222,13 @@ impl Engine {
         let began = Instant::now();
         let request_id = Id::random();
         let subject = Subject { stage: &stage.key, connection: None, route_key: &route.key, request_id };
-        let admitted = check_origin(&stage.entrance, &request.head.headers, request.scheme, &host_of(&request))
-            .and_then(|()| self.throttle_request(stage, route, &request));
+        let admitted = check_origin(
+            &stage.entrance,
+            &request.head.headers,
+            (request.scheme, &host_of(&request)),
+            request.client_certificate.is_some(),
+        )
+        .and_then(|()| self.throttle_request(stage, Some(route), &request));
         let admitted = match admitted {
             Ok(()) => {
                 let (mut body, progress) = (Body::default(), Progress::default());

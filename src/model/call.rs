@@ -57,6 +57,8 @@ pub struct Handshake {
     /// `http` or `https`, and the port the client reached.
     pub scheme: &'static str,
     pub port: u16,
+    /// The client showed a certificate.
+    pub has_certificate: bool,
 }
 
 impl Handshake {
@@ -66,7 +68,8 @@ impl Handshake {
         signature::drop_from_headers(&mut headers);
         let query = self.query.as_deref().and_then(signature::without);
         let (path, host) = (self.path.clone(), self.host.clone());
-        Handshake { headers, path, query, host, scheme: self.scheme, port: self.port }
+        let Self { scheme, port, has_certificate, .. } = *self;
+        Handshake { headers, path, query, host, scheme, port, has_certificate }
     }
 }
 

@@ -81,7 +81,8 @@ impl fmt::Debug for Granted {
 
 impl Granted {
     pub fn jwt(claims: Map<String, Value>, scopes: Option<Vec<String>>) -> Self {
-        let headers = claims.iter().map(|(name, value)| header(name, value)).collect();
+        let principal_id = claims.get("sub").and_then(Value::as_str).map(str::to_owned);
+        let headers = headers(&claims, principal_id.as_deref());
         Self { what: What::Jwt { claims, scopes }, headers }
     }
 
@@ -90,8 +91,7 @@ impl Granted {
             // A context key of this name would say twice who it is.
             context.remove("principalId");
         }
-        let principal = principal_id.as_ref().map(|id| header("principalId", &Value::from(id.as_str())));
-        let headers = context.iter().map(|(name, value)| header(name, value)).chain(principal).collect();
+        let headers = headers(&context, principal_id.as_deref());
         Self { what: What::Custom { context, principal_id }, headers }
     }
 
@@ -106,20 +106,26 @@ impl Granted {
     /// What `$context.authorizer.NAME` stands for: `principalId`, `claims.NAME` of a token, or a context key with
     /// the keys of objects behind dots. A claim is found by its own name as well.
     pub fn context(&self, name: &str) -> Option<Cow<'_, str>> {
+        if name == "principalId"
+            && let Some(principal_id) = self.principal_id()
+        {
+            return Some(Cow::Borrowed(principal_id));
+        }
         match &self.what {
-            What::Jwt { claims, .. } => {
-                let claim = claims.get(name.strip_prefix("claims.").unwrap_or(name));
-                match claim {
-                    Some(claim) => Some(claim_text(claim)),
-                    None if name == "principalId" => self.principal_id().map(Cow::Borrowed),
-                    None => None,
-                }
-            }
-            What::Custom { context, .. } => match find(context, name) {
-                Some(value) => Some(plain_text(value)),
-                None if name == "principalId" => self.principal_id().map(Cow::Borrowed),
-                None => None,
-            },
+            What::Jwt { claims, .. } => claims.get(name.strip_prefix("claims.").unwrap_or(name)).map(claim_text),
+            What::Custom { context, .. } => find(context, name).map(plain_text),
+        }
+    }
+
+    /// The same, a list's items one by one: `groups` of a token is each of them.
+    pub fn values(&self, name: &str) -> Vec<Cow<'_, str>> {
+        let found = match &self.what {
+            What::Jwt { claims, .. } => claims.get(name.strip_prefix("claims.").unwrap_or(name)),
+            What::Custom { context, .. } => find(context, name),
+        };
+        match found {
+            Some(Value::Array(items)) => items.iter().map(plain_text).collect(),
+            _ => self.context(name).into_iter().collect(),
         }
     }
 }
@@ -240,10 +246,29 @@ fn find<'v>(context: &'v Map<String, Value>, name: &str) -> Option<&'v Value> {
     }
 }
 
+/// One header for each key. Where two keys come to the same name, the one that is spelled so counts, and who it is says
+/// the principal alone: nobody gives himself another name by a claim.
+fn headers(values: &Map<String, Value>, principal_id: Option<&str>) -> Vec<(HeaderName, HeaderValue)> {
+    let principal = principal_id.map(|id| header("principalId", &Value::from(id)));
+    let mut all: Vec<(HeaderName, HeaderValue)> = principal.into_iter().collect();
+    let is_exact = |name: &str| name.chars().all(|c| !c.is_ascii_uppercase() && is_of_header(c));
+    let (exact, others): (Vec<_>, Vec<_>) = values.iter().partition(|(name, _)| is_exact(name));
+    for (name, value) in exact.into_iter().chain(others) {
+        let (name, value) = header(name, value);
+        if !all.iter().any(|(known, _)| *known == name) {
+            all.push((name, value));
+        }
+    }
+    all
+}
+
+fn is_of_header(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(character)
+}
+
 /// `X-Livegate-Authorizer-<name>`; characters that no name of a header may have become `-`.
 fn header(name: &str, value: &Value) -> (HeaderName, HeaderValue) {
-    let may_stand = |character: char| character.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(character);
-    let name: String = name.chars().map(|character| if may_stand(character) { character } else { '-' }).collect();
+    let name: String = name.chars().map(|character| if is_of_header(character) { character } else { '-' }).collect();
     let name = format!("x-livegate-authorizer-{}", name.to_ascii_lowercase());
     let name = HeaderName::try_from(name).unwrap_or(HeaderName::from_static("x-livegate-authorizer-"));
     (name, headers::encoded(&plain_text(value)))
@@ -294,6 +319,18 @@ mod tests {
     }
 
     #[test]
+    fn a_list_is_each_of_its_items() {
+        let check = |identity: &Identity, name: &str, expected: &[&str]| {
+            assert_eq!(identity.granted.as_ref().unwrap().values(name), expected, "{name}");
+        };
+        check(&jwt(), "groups", &["admin", "ops"]);
+        check(&jwt(), "claims.groups", &["admin", "ops"]);
+        check(&jwt(), "principalId", &["u1"]);
+        check(&jwt(), "nope", &[]);
+        check(&custom(), "deep.er", &["x"]);
+    }
+
+    #[test]
     fn events_carry_it_in_the_shape_of_their_kind() {
         let flat = json!({ "tenant": "acme", "plan": "2", "beta": "true", "deep": "{\"er\":\"x\"}", "principalId": "user-42" });
         assert_eq!(custom().shown_on_connection(false), Some(flat));
@@ -317,6 +354,26 @@ mod tests {
         check("cognito:groups", json!(["a", "b"]), ("x-livegate-authorizer-cognito-groups", "[\"a\",\"b\"]"));
         check("näme", json!("é\r\n"), ("x-livegate-authorizer-n-me", "%C3%A9%0D%0A"));
         check("", json!(1.5), ("x-livegate-authorizer-", "1.5"));
+    }
+
+    #[test]
+    fn nobody_passes_for_another_by_a_key_of_a_like_name() {
+        let Value::Object(claims) = json!({ "SUB": "evil", "principalId": "fake", "sub": "real", "a b": 1, "a-b": 2 })
+        else {
+            unreachable!()
+        };
+        let granted = Granted::jwt(claims.clone(), None);
+        let check = |granted: &Granted, name: &str, value: &str| {
+            let found: Vec<_> = granted.headers.iter().filter(|(own, _)| own.as_str().ends_with(name)).collect();
+            assert_eq!(found.iter().map(|(_, value)| value.to_str().unwrap()).collect::<Vec<_>>(), [value], "{name}");
+        };
+        check(&granted, "-sub", "real");
+        check(&granted, "-principalid", "real");
+        check(&granted, "-a-b", "2");
+        assert_eq!(granted.context("principalId").as_deref(), Some("real"));
+        assert_eq!(granted.context("claims.principalId").as_deref(), Some("fake"));
+        let granted = Granted::custom(claims, Some("u".into()));
+        check(&granted, "-principalid", "u");
     }
 
     #[test]

@@ -79,7 +79,8 @@ impl FrontDoor {
             return answer::error(StatusCode::BAD_REQUEST, "BadRequestException", answer::message(text));
         };
         let gateway = self.engine.gateway();
-        let asks_upgrade = upgrade::is_asked_for(&request);
+        // Over HTTP/2 whatever names a protocol wants another one than HTTP (RFC 8441), and is no request of a route.
+        let asks_upgrade = upgrade::is_asked_for(&request) || request.extensions().get::<Protocol>().is_some();
         let destination = gateway.directory.find(without_port(&known.host), request.uri().path());
         // AWS's bound for WebSocket APIs; for HTTP the whole head has one.
         if target.len() > limits::URL && destination.requests.is_none() {
@@ -95,7 +96,9 @@ impl FrontDoor {
             return answer::forbidden();
         }
         let peer = believed(&gateway, &mut request, &known, peer);
-        if asks_upgrade && let Some((place, stage)) = destination.socket {
+        if upgrade::is_asked_for(&request)
+            && let Some((place, stage)) = destination.socket
+        {
             return Box::pin(upgrade::accept(&self.engine, place, stage, request, &known.host, peer)).await;
         }
         if let Some((place, stage)) = destination.requests {

@@ -41,7 +41,7 @@ impl Server {
         if timeout_at(end.max(Instant::now() + FORCED), engine.exchanges.wait()).await.is_err() {
             tracing::warn!(connections = engine.exchanges.len(), "the drain ended before every answer was taken");
         }
-        self.usage.flush().await;
+        self.usage.close(FORCED).await;
         engine.closed.cancel();
         engine.lookers_on.close();
         let _ = timeout_at(Instant::now() + FORCED, engine.lookers_on.wait()).await;

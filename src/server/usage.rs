@@ -72,6 +72,15 @@ impl Usage {
         }
     }
 
+    /// The last time, within so long: what is not written then is lost, and said to be.
+    pub(super) async fn close(self: &Arc<Self>, patience: Duration) {
+        let is_written = tokio::time::timeout(patience, self.flush()).await.is_ok();
+        let lost: u64 = self.meters.take_pending().iter().map(|row| row.counts.used).sum();
+        if lost > 0 || !is_written {
+            tracing::error!(lost, "what API keys used last could not be written, and is lost");
+        }
+    }
+
     /// Writes what was counted since the last time. Where that fails it is tried again, and nothing is forgotten.
     pub(super) async fn flush(self: &Arc<Self>) {
         let usage = self.clone();
@@ -89,7 +98,7 @@ impl Usage {
             Ok(()) => {
                 // Other gateways may add to the same file, and their calls count here as well.
                 let today = day(Timestamp::now());
-                if let Ok(rows) = store.used(today, today) {
+                if let Ok(rows) = store.used(today.saturating_sub(1.day()), today) {
                     self.meters.follow(rows);
                 }
                 if std::mem::take(is_failing) {

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use http::HeaderMap;
-use http::header::{COOKIE, ORIGIN};
+use http::header::{AUTHORIZATION, COOKIE, ORIGIN};
 
 use crate::model::origin::{self, Origin};
 
@@ -48,7 +48,9 @@ pub enum Refused {
     Several,
     #[error("origin `{origin}` is not one of the stage's; {help}")]
     NotListed { origin: String, help: &'static str },
-    #[error("origin `{origin}` is another site than `{host}`, and the request has cookies; {help}")]
+    #[error(
+        "origin `{origin}` is another site than `{host}`, and the request speaks for its user (cookies, a login or a certificate); {help}"
+    )]
     OtherSite { origin: String, host: String, help: &'static str },
 }
 
@@ -89,9 +91,9 @@ impl Pattern {
 }
 
 impl Origins {
-    /// Lets a handshake pass or not. `scheme` and `host` are the stage's own as the client wrote them, the host with its
+    /// Lets a handshake pass or not; with a certificate of the client's, as with cookies, it speaks for a user. `scheme` and `host` are the stage's own as the client wrote them, the host with its
     /// port if it named one.
-    pub fn check(&self, request: &HeaderMap, scheme: &str, host: &str) -> Result<(), Refused> {
+    pub fn check(&self, request: &HeaderMap, scheme: &str, host: &str, has_certificate: bool) -> Result<(), Refused> {
         let mut origins = request.get_all(ORIGIN).iter();
         let Some(origin) = origins.next() else { return Ok(()) };
         if origins.next().is_some() {
@@ -106,11 +108,20 @@ impl Origins {
         match &self.list {
             Some(list) if list.iter().any(|pattern| pattern.matches(asking)) => Ok(()),
             Some(_) => Err(Refused::NotListed { origin: shown(origin.as_bytes()), help }),
-            None if !request.contains_key(COOKIE) => Ok(()),
+            None if !request.contains_key(COOKIE) && !has_login(request) && !has_certificate => Ok(()),
             None if asking.is_some_and(|asking| is_same_site(asking, scheme, host)) => Ok(()),
             None => Err(Refused::OtherSite { origin: shown(origin.as_bytes()), host: shown(host.as_bytes()), help }),
         }
     }
+}
+
+/// Whether the browser sends a login of its own accord, that it asked its user for once.
+fn has_login(request: &HeaderMap) -> bool {
+    let by_itself = ["basic", "digest", "negotiate", "ntlm"];
+    request.get_all(AUTHORIZATION).iter().filter_map(|value| value.to_str().ok()).any(|value| {
+        let scheme = value.split(' ').next().unwrap_or_default();
+        by_itself.iter().any(|own| own.eq_ignore_ascii_case(scheme))
+    })
 }
 
 /// Whether a page is of the host that it connects to. Its scheme may be another: behind a proxy that speaks TLS, `https`

@@ -15,7 +15,7 @@ fn ask(list: Option<&[&str]>, origins: &[&[u8]], has_cookies: bool, scheme: &str
     if has_cookies {
         request.insert(COOKIE, HeaderValue::from_static("session=1"));
     }
-    Origins { list }.check(&request, scheme, host)
+    Origins { list }.check(&request, scheme, host, false)
 }
 
 #[test]
@@ -121,7 +121,10 @@ fn a_refusal_names_the_origin_and_what_would_do() {
     check(
         None,
         b"https://b.example",
-        &format!("origin `https://b.example` is another site than `{SELF}`, and the request has cookies; {add}"),
+        &format!(
+            "origin `https://b.example` is another site than `{SELF}`, and the request speaks for its user \
+             (cookies, a login or a certificate); {add}"
+        ),
     );
     check(list, b"<\t\xff\">", &format!(r#"origin `<\t\xff\">` is not one of the stage's; {star}"#));
     let long = format!("https://{}.example", "a".repeat(1_000));

@@ -29,7 +29,7 @@ pub struct Statement {
     pub source_ip: Vec<IpNet>,
     /// Every one of these headers must be there and have one of its values.
     pub headers: Vec<(HeaderName, Vec<Glob>)>,
-    /// The same for what the authorizer found out, by name.
+    /// The same for what the authorizer found out, by name. Of a list any item will do.
     pub authorizer: Vec<(String, Vec<Glob>)>,
 }
 
@@ -45,8 +45,8 @@ pub struct Caller<'a> {
     pub source_ip: IpAddr,
     /// `None` on messages, which have none.
     pub headers: Option<&'a HeaderMap>,
-    /// What the authorizer found out by this name; not asked by `before`.
-    pub authorizer: &'a dyn Fn(&str) -> Option<Cow<'a, str>>,
+    /// What the authorizer found out by this name, a list's items one by one; not asked by `before`.
+    pub authorizer: &'a dyn Fn(&str) -> Vec<Cow<'a, str>>,
 }
 
 /// What can be said before the authorizer was asked.
@@ -142,7 +142,7 @@ impl Statement {
 
     fn matches_authorizer(&self, caller: &Caller<'_>) -> bool {
         self.authorizer.iter().all(|(name, globs)| {
-            (caller.authorizer)(name).is_some_and(|value| globs.iter().any(|glob| glob.matches(&value)))
+            (caller.authorizer)(name).iter().any(|value| globs.iter().any(|glob| glob.matches(value)))
         })
     }
 }

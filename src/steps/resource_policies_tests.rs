@@ -41,8 +41,9 @@ fn asked<T>(caller: &str, ask: impl FnOnce(&Caller<'_>) -> T) -> T {
         (name.parse().unwrap(), HeaderValue::from_bytes(value.as_bytes()).unwrap())
     };
     let headers: HeaderMap = headers.into_iter().map(header).collect();
-    let authorizer =
-        |name: &str| found.iter().find(|(known, _)| &known[1..] == name).map(|(_, value)| Cow::Borrowed(*value));
+    let authorizer = |name: &str| {
+        found.iter().filter(|(known, _)| &known[1..] == name).map(|(_, value)| Cow::Borrowed(*value)).collect()
+    };
     ask(&Caller { source_ip, headers: Some(&headers), authorizer: &authorizer })
 }
 
@@ -91,6 +92,9 @@ fn a_deny_wins_and_an_allow_must_match_if_there_is_one() {
     check(&["deny $tenant=*"], "192.0.2.1", OPEN);
     check(&["deny $tenant=*"], "192.0.2.1 $tenant=", DENIED);
     check(&["allow 10.0.0.0/8", "allow $tenant=acme*,beta"], "192.0.2.1 $tenant=beta", OPEN);
+    check(&["deny $roles=banned"], "192.0.2.1 $roles=user $roles=banned", DENIED);
+    check(&["allow $roles=admin"], "192.0.2.1 $roles=user $roles=admin", OPEN);
+    check(&["allow $roles=admin"], "192.0.2.1 $roles=user", NOT_ALLOWED);
 }
 
 #[test]
@@ -118,7 +122,7 @@ fn what_hangs_on_the_authorizer_is_left_open_and_nothing_else() {
 #[test]
 fn a_message_has_no_headers() {
     let check = |statements: &[&str], wanted| {
-        let caller = Caller { source_ip: "192.0.2.1".parse().unwrap(), headers: None, authorizer: &|_| None };
+        let caller = Caller { source_ip: "192.0.2.1".parse().unwrap(), headers: None, authorizer: &|_| Vec::new() };
         assert_eq!(policy(statements).after(&caller), wanted, "{statements:?}");
     };
     check(&["allow 192.0.2.0/24"], OPEN);
@@ -278,7 +282,9 @@ proptest! {
         for tenant in tenants {
             let found: Pairs = [("tenant", tenant)].into_iter().chain(plan.map(|plan| ("plan", plan))).collect();
             let wanted = Twin::judge(&twins, address, &headers, &found);
-            let authorizer = |name: &str| found.iter().find(|pair| pair.0 == name).map(|pair| Cow::Borrowed(pair.1));
+            let authorizer = |name: &str| {
+                found.iter().filter(|pair| pair.0 == name).map(|pair| Cow::Borrowed(pair.1)).collect()
+            };
             let caller = Caller { source_ip, headers: Some(&header_map), authorizer: &authorizer };
             prop_assert_eq!(policy.after(&caller), wanted);
             // What is said before holds after, whatever the authorizer finds out.

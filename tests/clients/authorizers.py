@@ -653,6 +653,17 @@ def test_an_answer_is_remembered_by_the_callers_identity(requests, backend):
     assert len(backend.seen("/authorize")) == 3
 
 
+def test_what_was_said_of_a_caller_to_one_stage_is_no_word_about_another(livegate, backend):
+    backend.answers("/authorize", lambda request: Answer(
+        body=policy(statement("Allow" if "/open/" in request.json["routeArn"] else "Deny"))))
+    gateway = livegate(http_api({"GET /": {**says("in"), "authorizer": "mine"}}, stages={"open": {}, "shut": {}},
+                                authorizers={"mine": {"type": "http", "uri": backend.at("/authorize"),
+                                                      "identity_source": TOKEN, "ttl": "10m"}}))
+    statuses = [ask(gateway, "GET", f"/{stage}/", [("Authorization", "a")]).status for stage in ("open", "shut") * 2]
+    assert statuses == [200, 403] * 2
+    assert len(backend.seen("/authorize")) == 2
+
+
 def test_the_values_of_an_identity_are_not_run_together(requests, backend):
     backend.answer("/authorize", 200, ALLOW)
     gateway = requests.gateway(identity_source=["$request.header.A", "$request.header.B"], ttl="10m")
@@ -672,7 +683,7 @@ def test_an_answer_is_good_for_all_routes_of_the_authorizer(livegate, backend):
         authorizers={"mine": {"type": "http", "uri": backend.at("/authorize"), "identity_source": TOKEN, "ttl": "10m"}}))
     for method, path in (("GET", "/a"), ("POST", "/b"), ("GET", "/other/c")):
         assert ask(gateway, method, path, [("Authorization", "a")]).status == 200
-    assert len(backend.seen("/authorize")) == 1
+    assert len(backend.seen("/authorize")) == 2, "one for each API"
 
 
 def test_with_the_route_key_as_a_source_each_route_has_its_own(livegate, backend):

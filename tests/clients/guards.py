@@ -8,12 +8,14 @@ import time
 
 import jwt
 import pytest
+from h2.settings import SettingCodes
 
 from authority import Authority
 from authorizers import policy, statement
 from backend import Answer
 from demo import chromium  # noqa: F401 (a fixture)
 from http_apis import ask, checked, http_api, is_error, pets, proxy, refused, says
+from http_peers import http_2
 from messages import error_frame
 from signing import KEY_ID, presigned, signed
 from world import LIVEGATE, Gateway, chat, eventually, mock, run, to, two_way
@@ -191,6 +193,19 @@ def test_a_policy_holds_over_http_2(livegate):
         assert over_http_2(gateway, path, ("X-A", "abc")) == status, path
 
 
+def test_what_names_another_protocol_is_no_request_of_a_route(livegate, backend):
+    """RFC 8441: as a CONNECT it would come by every rule about GET."""
+    gateway = livegate(http_api({"GET /": {**proxy(backend.at("/in")), **at([deny(source_ip="127.0.0.1")])},
+                                 "ANY /{all+}": proxy(backend.at("/in"))}))
+    with http_2(gateway) as client:
+        client.until(lambda: client.settings.get(SettingCodes.ENABLE_CONNECT_PROTOCOL) == 1)
+        for path in ("/", "/a"):
+            stream = client.asks("CONNECT", path, [(":protocol", "foo")], end=False)
+            client.until(lambda: stream.headers or stream.reset is not None)
+            assert stream.reset is not None or stream.status >= 400, path
+    assert backend.seen("/in") == []
+
+
 FOUND = {"tenant": "acme", "level": 3, "beta": True, "user": {"team": "red"}}
 
 
@@ -216,6 +231,17 @@ def test_a_policy_asks_what_the_authorizer_found_out(door, backend, statements, 
     for level in ("api", "stage", "route"):
         answer = door.knock(door.gateway(**{level: statements}, **decided(backend, context)))
         assert door.is_in(answer) if is_in else door.is_refused(answer), level
+
+
+def test_of_a_list_of_groups_any_one_will_do(livegate):
+    gateway = livegate(http_api(
+        {"GET /": {**says("in"), "authorizer": "tokens", **at([deny(authorizer={"groups": "banned"})])},
+         "GET /rule": {**says("in"), "authorizer": "tokens", **at([allow(authorizer={"groups": "admin"})])}},
+        authorizers={"tokens": {"type": "jwt", "secret": SECRETS["jwt"]}}))
+    for groups, status, rule in ((["user"], 200, 403), (["user", "banned"], 403, 403), (["user", "admin"], 200, 200),
+                                 ("banned", 403, 403), ([], 200, 403)):
+        shown = [("Authorization", f"Bearer {token(groups=groups)}")]
+        assert [ask(gateway, "GET", path, shown).status for path in ("/", "/rule")] == [status, rule], groups
 
 
 def test_a_policy_reaches_into_a_nested_context(livegate, backend):
@@ -357,7 +383,8 @@ def test_the_text_of_a_refusal_says_what_would_do(livegate):
         (listed, [("Origin", "null")],
          "origin `null` is not one of the stage's; only `*` in allowed_origins of the stage lets it pass"),
         (usual, [("Origin", EVIL), COOKIE],
-         f"origin `{EVIL}` is another site than `{usual.host}`, and the request has cookies; add it to allowed_origins of"
+         f"origin `{EVIL}` is another site than `{usual.host}`, and the request speaks for its user "
+         "(cookies, a login or a certificate); add it to allowed_origins of"
          " the stage"),
         (usual, [("Origin", EVIL), ("Origin", APP)], "the request has several Origin headers; send one"),
     ]:

@@ -323,11 +323,21 @@ def test_a_preflight_needs_no_key_and_uses_up_nothing(livegate):
     origin = "https://app.example.com"
     gateway = livegate(http_api(
         {"GET /a": {**says("in"), "api_key_required": True, "throttle": bucket(2)}},
-        api={"cors": {"allow_origins": [origin], "allow_headers": ["x-api-key"]}}, gateway={"throttle": bucket(2)}, **KEYS))
+        api={"cors": {"allow_origins": [origin], "allow_headers": ["x-api-key"]}}, **KEYS))
     asked = [("Origin", origin), ("Access-Control-Request-Method", "GET"), ("Access-Control-Request-Headers", "x-api-key")]
     assert [ask(gateway, "OPTIONS", "/a", [*asked, *key("ann")]).status for _ in range(5)] == [204] * 5
     assert statuses(gateway, "/a", 3, headers=key("ann")) == [200, 200, 429]
     assert ask(gateway, "OPTIONS", "/a", asked).status == 204
+
+
+def test_preflights_and_what_is_not_there_count_for_address_and_gateway(livegate):
+    origin = "https://app.example.com"
+    asked = [("Origin", origin), ("Access-Control-Request-Method", "GET")]
+    for tables in ({"gateway": {"throttle": bucket(2)}}, {"stage": {"limits": {"requests_per_address": bucket(2)}}}):
+        gateway = livegate(http_api({"GET /a": says("in")}, api={"cors": {"allow_origins": [origin]}}, **tables))
+        assert [ask(gateway, "OPTIONS", "/a", asked).status for _ in range(3)] == [204, 204, 429]
+        gateway = livegate(http_api({"GET /a": says("in")}, **tables))
+        assert [ask(gateway, "GET", "/nope").status for _ in range(3)] == [404, 404, 429]
 
 
 def test_a_429_has_its_cors_headers(livegate):

@@ -334,7 +334,7 @@ def texts(issuer, token):
 def test_backends_get_a_header_for_each_claim(doors, issuer):
     wanted = {"iss": issuer.url, "sub": "ann", "aud": "app", "email": "ann@mail.example", "email_verified": "true",
               "level": "7", "ratio": "0.5", "groups": '["admin","ops"]', "cognito-groups": '["a"]',
-              "name": "Zo%C3%AB", "scope": "chat:read chat:write"}
+              "name": "Zo%C3%AB", "scope": "chat:read chat:write", "principalid": "ann"}
     token = issuer.token(**MORE)
     for got in lets_in(doors(issuer.authorizer()), token):
         shown = {name.lower().removeprefix("x-livegate-authorizer-"): value for name, value in got.headers
@@ -715,6 +715,14 @@ def test_a_socket_that_was_not_refreshed_is_closed_at_its_old_end(expiring, issu
         assert client.asks(action="role", token=issuer.token(role="host")) == "guest"
         assert ends(client, until)
     assert expiring.told() == (4401, "Token expired")
+
+
+def test_a_fresh_token_has_to_pass_the_policies_too(expiring, issuer):
+    gateway = expiring(connect={"resource_policy": [{"effect": "deny", "authorizer": {"role": "banned"}}]})
+    with connected(gateway, issuer.token(role="guest")) as client:
+        refusal = client.asks(action="refresh", token=issuer.token(role="banned"))
+        assert re.fullmatch(error_frame("Forbidden"), refusal)
+        assert client.asks(action="role") == "guest"
 
 
 def test_a_fresh_token_needs_the_scopes_too(expiring, issuer):
@@ -1169,7 +1177,7 @@ def test_a_good_file_has_no_problems(tmp_path):
     (written({"type": "jwt"}), ["which keys"]),
     (written({"type": "jwt", "jwks_uri": "https://id.example.com/keys", "secret": "x" * 32}), ["`jwks_uri` and `secret`"]),
     (written({"type": "jwt", "public_key": key().pem, "algorithms": ["HS256"]}), ["none of these algorithms"]),
-    (written({"type": "jwt", "public_key": "nowhere.pem"}), ["`nowhere.pem` cannot be read"]),
+    (written({"type": "jwt", "public_key": "nowhere.pem"}), ["neither a key nor the path of a file"]),
     (written({**ISSUER, "algorithms": ["none"]}), ["`none` is no algorithm"]),
     (written({**ISSUER, "issuer": "id.example.com"}), ["`id.example.com` is no URL"]),
     (written({**ISSUER, "expired_close_code": 1008}), ["4000 to 4999"]),

@@ -220,6 +220,13 @@ def test_a_quota_of_requests_is_used_up(livegate, period):
     assert gateway.metric("livegate_refusals_total", cause="quota") == 1
 
 
+def test_who_has_used_up_the_quota_is_not_told_to_come_back_in_a_second(livegate):
+    gateway = livegate(metered(plan(2, rate=1, burst=2)))
+    answers = [ask(gateway, "GET", "/pets", with_key(ACME)) for _ in range(4)]
+    assert [answer.status for answer in answers] == [200, 200, 429, 429]
+    assert all(is_error(answer, 429, "Limit Exceeded") and says_until_next(answer, "month") for answer in answers[2:])
+
+
 @pytest.mark.parametrize("period", ["day", "week", "month"])
 def test_handshakes_and_messages_use_up_the_quota_of_their_key(livegate, backend, period):
     gateway = livegate(metered_chat(plan(3, period), {"send": backend.at("/send")}))

@@ -24,6 +24,8 @@ pub(super) struct Authorizers {
     known: BTreeMap<String, Known>,
     /// Their problems were said already.
     unreadable: Vec<String>,
+    /// A route names one that is not there: which it means nobody knows.
+    is_one_missing: bool,
 }
 
 struct Known {
@@ -62,6 +64,7 @@ impl Building<'_> {
             return None;
         }
         let Some(known) = self.authorizers.known.get_mut(&name) else {
+            self.authorizers.is_one_missing = true;
             let found = format!("there is no authorizer `{name}`");
             let names = self.authorizers.known.keys().map(String::as_str).chain(["aws_iam"]);
             let help = match nearest(&name, names) {
@@ -110,6 +113,10 @@ impl Building<'_> {
                 }
                 file::Authorizer::AwsIam(_) => (Vec::new(), Some(Authorizer::AwsIam), false),
             };
+            if name == "aws_iam" && !matches!(&entry.value, file::Authorizer::AwsIam(_)) {
+                let found = "`aws_iam` is the authorizer of signatures, and there without a table";
+                self.problems.problem_with_help(&place, found, "give this one another name");
+            }
             let known = Known { place, built: built.map(Arc::new), sources, is_jwt, is_named: false };
             self.authorizers.known.insert(name, known);
         }
@@ -181,6 +188,10 @@ impl Building<'_> {
             }
         }
         self.check_algorithms(written, &issuer, &algorithms);
+        if let Some(issuer) = written.issuer.as_ref().filter(|_| written.audience.is_empty()) {
+            let found = "a token that this issuer made for any other application lets its bearer in here as well";
+            self.problems.warning_with_help(&issuer.place, found, "add `audience`, the names of this one");
+        }
         Some(Jwt {
             name: name.to_owned(),
             issuer,
@@ -235,7 +246,7 @@ impl Building<'_> {
             let is_text = key.value.trim_start().starts_with("-----BEGIN") || key.value.trim_start().starts_with('{');
             let text = match is_text {
                 true => key.value.clone(),
-                false => String::from_utf8_lossy(&self.files.read(key, &mut self.problems)?).into_owned(),
+                false => self.key_file(key)?,
             };
             return self.static_keys(&key.place, jwt::KeySet::from_text(&text));
         }
@@ -250,6 +261,18 @@ impl Building<'_> {
         self.callable(&text.place, &text.value, &text.value)?;
         let metrics = self.kept.metrics.key_fetches(name);
         Some(self.kept.issuers.of(source, jwt::Metrics { fetched: metrics.0, failed: metrics.1 }))
+    }
+
+    /// A key that was meant to stand here, and is none, must not be shown as the path of a file.
+    fn key_file(&mut self, key: &Text) -> Option<String> {
+        let mut problems = crate::model::problem::Problems::default();
+        let read = self.files.read(key, &mut problems);
+        if read.is_none() {
+            let found = "this is neither a key nor the path of a file that can be read";
+            let help = "write a PEM text, a JWK, a JWK set, or the path of a file with one of them";
+            self.problems.problem_with_help(&key.place, found, help);
+        }
+        Some(String::from_utf8_lossy(&read?).into_owned())
     }
 
     fn static_keys(&mut self, place: &Place, keys: Result<jwt::KeySet, jwt::keys::Error>) -> Option<Arc<jwt::Issuer>> {
@@ -274,6 +297,9 @@ impl Building<'_> {
 
     /// Authorizers that no route names.
     pub(super) fn check_authorizers(&mut self) {
+        if self.authorizers.is_one_missing {
+            return;
+        }
         let unnamed = self.authorizers.known.iter().filter(|(_, known)| !known.is_named);
         let unnamed: Vec<_> = unnamed.map(|(name, known)| (name.clone(), known.place.clone())).collect();
         for (name, place) in unnamed {

@@ -57,7 +57,10 @@ impl Api {
     /// Who may push; an API that says nothing asks for signatures.
     pub fn connections_api(&self) -> ConnectionsApi {
         let written = self.connections_api.clone();
-        written.unwrap_or_else(|| ConnectionsApi::absent(&self.place).expect("every key has a default"))
+        written.unwrap_or_else(|| {
+            ConnectionsApi::absent(&self.place.key("connections_api", self.place.span.clone()))
+                .expect("every key has a default")
+        })
     }
 }
 

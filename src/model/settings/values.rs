@@ -303,6 +303,7 @@ impl<T: Setting, N: TableName> Setting for Table<T, N> {
     fn kind() -> String {
         match T::kind().as_str() {
             "table" => "tables by name".into(),
+            kind if kind.contains(',') => format!("table by name of {kind}"),
             kind => format!("table of {kind}s by name"),
         }
     }

@@ -20,6 +20,7 @@ use super::policy::{self, Decision, Policy};
 use super::{Asked, Passed, credentials};
 use crate::model::body::Body;
 use crate::model::call::{ConnectionEvent, Event as Asking, Happening};
+use crate::model::client::StageKey;
 use crate::model::headers;
 use crate::model::identity::Granted;
 use crate::model::json;
@@ -77,8 +78,8 @@ struct Verdict {
     usage_identifier_key: Option<Arc<str>>,
     /// A context key whose value is a list or an object, which not every event can carry.
     nested: Option<String>,
-    /// Its length as it came, which is about what it takes to remember it.
-    length: u32,
+    /// About what it takes to remember it, in bytes.
+    weight: u32,
 }
 
 enum Rule {
@@ -98,7 +99,7 @@ impl Http {
         let remembered = (!parts.ttl.is_zero()).then(|| {
             let weigh = |identity: &Vec<String>, verdict: &Arc<Verdict>| {
                 let length: usize = identity.iter().map(String::len).sum();
-                u32::try_from(length).unwrap_or(u32::MAX).saturating_add(verdict.length).saturating_add(512)
+                u32::try_from(length).unwrap_or(u32::MAX).saturating_add(verdict.weight)
             };
             Cache::builder().time_to_live(parts.ttl).weigher(weigh).max_capacity(REMEMBERED).build()
         });
@@ -121,7 +122,10 @@ impl Http {
         let identity = self.identity(asked)?;
         let verdict = match &self.remembered {
             Some(remembered) => {
-                let verdict = remembered.try_get_with_by_ref(&identity, self.ask(asked, &identity)).await;
+                let StageKey { api, stage } = asked.scope.call.stage();
+                // What was said of a caller to one stage is no word about another.
+                let caller = [&[api.to_string(), stage.to_string()], &*identity].concat();
+                let verdict = remembered.try_get_with_by_ref(&caller, self.ask(asked, &identity)).await;
                 verdict.map_err(|failure| (*failure).clone())
             }
             None => self.ask(asked, &identity).await,
@@ -142,8 +146,8 @@ impl Http {
             return Err(Kind::AuthorizerFailure.because(detail).by(Cause::AuthorizerFailure));
         }
         self.decide(&verdict, asked.arn, asked)?;
-        if let Some(other) = asked.otherwise {
-            self.decide(&verdict, other.arn, asked)?;
+        for (arn, _) in asked.otherwise {
+            self.decide(&verdict, arn, asked)?;
         }
         Ok(Passed {
             granted: Some(verdict.granted.clone()),
@@ -204,7 +208,9 @@ impl Http {
 
     fn decide(&self, verdict: &Verdict, arn: &str, asked: &Asked<'_>) -> Result<(), Refusal> {
         let refused = |kind: Kind, why: &str| {
-            Err(kind.because(format_args!("authorizer `{}`: {why} `{arn}`", self.name)).by(Cause::Denied))
+            Err(kind
+                .because(format_args!("authorizer `{}`: {why} `{}`", self.name, arn.escape_debug()))
+                .by(Cause::Denied))
         };
         let policy = match &verdict.rule {
             Rule::Simple(true) => return Ok(()),
@@ -217,11 +223,6 @@ impl Http {
             Decision::NotAllowed => refused(Kind::AccessDenied, "no statement allows"),
             Decision::Denied => refused(Kind::ExplicitDeny, "a statement denies"),
         }
-    }
-
-    /// In one line, for those who list routes.
-    pub fn describe(&self) -> String {
-        self.uri.to_string()
     }
 }
 
@@ -277,17 +278,17 @@ fn read(status: StatusCode, body: &Bytes, simple: bool) -> Result<Verdict, Failu
     if !status.is_success() {
         return Err(other(format!("it answered {status}")));
     }
-    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     if simple {
         let answer: SimpleAnswer = serde_json::from_slice(body)
-            .map_err(|error| other(format!("no simple answer: {}", json::fault(&error))))?;
+            .map_err(|error| other(format!("no simple answer: {}{}", json::fault(&error), hint(body, simple))))?;
         let (context, nested) = without_nulls(answer.context);
         let granted = Arc::new(Granted::custom(context, None));
         let rule = Rule::Simple(answer.is_authorized);
-        return Ok(Verdict { rule, granted, usage_identifier_key: None, nested, length });
+        let weight = weight(body, &granted);
+        return Ok(Verdict { rule, granted, usage_identifier_key: None, nested, weight });
     }
     let answer: PolicyAnswer = serde_json::from_slice(body)
-        .map_err(|error| other(format!("no answer with a policy: {}", json::fault(&error))))?;
+        .map_err(|error| other(format!("no answer with a policy: {}{}", json::fault(&error), hint(body, simple))))?;
     let principal_id = match answer.principal_id {
         Value::String(text) if !text.is_empty() => text,
         Value::Number(number) => number.to_string(),
@@ -295,13 +296,24 @@ fn read(status: StatusCode, body: &Bytes, simple: bool) -> Result<Verdict, Failu
     };
     let policy = Policy::read(&answer.policy_document).map_err(|error| other(format!("`policyDocument`: {error}")))?;
     let (context, nested) = without_nulls(answer.context);
+    let granted = Arc::new(Granted::custom(context, Some(principal_id)));
     Ok(Verdict {
         rule: Rule::Policy(policy),
-        granted: Arc::new(Granted::custom(context, Some(principal_id))),
+        weight: weight(body, &granted),
+        granted,
         nested,
         usage_identifier_key: answer.usage_identifier_key.map(Arc::from),
-        length,
     })
+}
+
+/// What would do where the answer is one of the other kind.
+fn hint(body: &[u8], simple: bool) -> &'static str {
+    let has = |name| serde_json::from_slice::<Value>(body).is_ok_and(|answer| answer.get(name).is_some());
+    match simple {
+        true if has("policyDocument") => "; it is a policy: leave out `simple_responses`",
+        false if has("isAuthorized") => "; it is a simple answer: set `simple_responses = true`",
+        _ => "",
+    }
 }
 
 /// How a failed function looks: `"Unauthorized"`, or an object with that as its `errorMessage`.
@@ -311,6 +323,11 @@ fn says_unauthorized(body: &[u8]) -> bool {
         Ok(Value::Object(answer)) => answer.get("errorMessage").is_some_and(|message| message == "Unauthorized"),
         _ => body.trim_ascii() == b"Unauthorized",
     }
+}
+
+/// An answer that was taken apart is several times its text, and each context key is there twice, as a header too.
+fn weight(body: &[u8], granted: &Granted) -> u32 {
+    u32::try_from(512 + 4 * body.len() + 384 * granted.headers.len()).unwrap_or(u32::MAX)
 }
 
 /// A context, and the first key in it whose value is a list or an object.

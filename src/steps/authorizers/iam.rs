@@ -26,7 +26,8 @@ fn refused(cause: Cause) -> impl Fn(Denied) -> Refusal {
 pub(super) fn authorize(asked: &Asked<'_>) -> Result<Passed, Refusal> {
     let credential =
         identify(asked.credentials, &asked.signed, SystemTime::now()).map_err(refused(Cause::Unauthorized))?;
-    for resource in [Some(asked.resource), asked.otherwise.map(|other| other.resource)].into_iter().flatten() {
+    let otherwise = asked.otherwise.iter().map(|(_, resource)| resource.as_str());
+    for resource in otherwise.chain([asked.resource]) {
         credential.may(INVOKE, resource).map_err(refused(Cause::Denied))?;
     }
     let access_key = credential.key.as_ref().map(|key| key.access_key_id().to_owned()).unwrap_or_default();

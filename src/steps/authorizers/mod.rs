@@ -45,20 +45,13 @@ pub struct Asked<'a> {
     pub account_id: &'a str,
     /// As credentials name what is called: `<api>/<stage>/<METHOD>/<path>`.
     pub resource: &'a str,
-    /// The same for the path with every escape undone, where that is another: a backend that gets an event sees this one,
-    /// so that both must be allowed.
-    pub otherwise: Option<Names<'a>>,
+    /// The same two for what else the path may be read as: with every escape undone, as events show it, and with several
+    /// slashes as one, as many servers do. All of them must be allowed.
+    pub otherwise: &'a [(String, String)],
     /// What was signed, for who wants a signature.
     pub signed: sigv4::Request<'a>,
     pub credentials: &'a Credentials,
     pub fetch: &'a Web,
-}
-
-/// What is called, as policies name it and as credentials do.
-#[derive(Clone, Copy)]
-pub struct Names<'a> {
-    pub arn: &'a str,
-    pub resource: &'a str,
 }
 
 /// A caller that an authorizer let pass.

@@ -47,7 +47,8 @@ impl Jwt {
         let verified = self.verify(&token, fetch).await?;
         let is_same = before.is_some_and(|before| match &before.what {
             What::Jwt { claims, .. } => {
-                ["iss", "sub"].iter().all(|name| claims.get(*name) == verified.claims.get(*name))
+                claims.contains_key("sub")
+                    && ["iss", "sub"].iter().all(|name| claims.get(*name) == verified.claims.get(*name))
             }
             What::Custom { .. } => false,
         });
@@ -92,6 +93,8 @@ impl Jwt {
 
     fn refused(&self, invalid: Invalid) -> Refusal {
         let refusal = Kind::Unauthorized.because(format_args!("authorizer `{}`: {invalid}", self.name));
-        refusal.by(Cause::Unauthorized).with_challenge(invalid.challenge())
+        // AWS answers 401 here too; that it is no fault of the caller's is for the operator to see.
+        let cause = if invalid == Invalid::Unreachable { Cause::AuthorizerFailure } else { Cause::Unauthorized };
+        refusal.by(cause).with_challenge(invalid.challenge())
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
@@ -127,6 +128,8 @@ impl ApiKey {
     /// Counts one call, unless the plan has none left: now, or in its period.
     pub fn take(&self, now: Timestamp) -> Result<(), Refusal> {
         let Some(plan) = &self.plan else { return Ok(()) };
+        // Before the throttle: who has used up a day's calls is not to come back in a second.
+        plan.meter.check(plan.quota, now).map_err(|left| self.over_quota(plan, left))?;
         if let Some(throttle) = &plan.throttle
             && let Err(throttled) = throttle.take()
         {
@@ -134,10 +137,12 @@ impl ApiKey {
             let detail = format_args!("the API key `{}` makes more calls than its plan `{}` has", self.id, plan.name);
             return Err(Kind::Throttled.because(detail).by(Cause::UsagePlanThrottle).until(throttled.retry_after));
         }
-        plan.meter.take(plan.quota, now).map_err(|left| {
-            let detail = format_args!("the API key `{}` has used up the quota of its plan `{}`", self.id, plan.name);
-            Kind::QuotaExceeded.because(detail).by(Cause::Quota).until(Some(left))
-        })
+        plan.meter.take(plan.quota, now).map_err(|left| self.over_quota(plan, left))
+    }
+
+    fn over_quota(&self, plan: &Plan, left: Duration) -> Refusal {
+        let detail = format_args!("the API key `{}` has used up the quota of its plan `{}`", self.id, plan.name);
+        Kind::QuotaExceeded.because(detail).by(Cause::Quota).until(Some(left))
     }
 }
 

@@ -37,16 +37,16 @@ struct Sum {
 }
 
 impl Meter {
-    /// Counts one call as used, or as over the quota; then with the time until the next period begins.
+    /// Counts one call as over the quota, if it would be; then with the time until the next period begins.
+    pub fn check(&self, quota: Option<Quota>, now: Timestamp) -> Result<(), Duration> {
+        self.0.lock().check(quota, now)
+    }
+
+    /// Counts one call as used, or as over the quota, as `check` does.
     pub fn take(&self, quota: Option<Quota>, now: Timestamp) -> Result<(), Duration> {
         let today = day(now);
         let mut state = self.0.lock();
-        if let Some(quota) = quota
-            && state.used(quota.period, today) >= quota.limit
-        {
-            state.pending.entry(today).or_default().over_quota += 1;
-            return Err(Duration::from_secs(quota.period.seconds_until_next(now)));
-        }
+        state.check(quota, now)?;
         state.pending.entry(today).or_default().used += 1;
         *state.days.entry(today).or_default() += 1;
         if let Some(sum) = &mut state.sum {
@@ -70,7 +70,10 @@ impl Meter {
     fn follow(&self, day: Date, stored: u64) {
         let mut state = self.0.lock();
         let pending = state.pending.get(&day).map_or(0, |counts| counts.used);
-        if state.days.insert(day, stored + pending) != Some(stored + pending) {
+        let known = state.days.entry(day).or_default();
+        // Never less: in another folder the store begins at nothing, and the quota does not.
+        if *known < stored + pending {
+            *known = stored + pending;
             state.sum = None;
         }
     }
@@ -96,6 +99,17 @@ impl Meter {
 const DAYS: usize = 31;
 
 impl State {
+    fn check(&mut self, quota: Option<Quota>, now: Timestamp) -> Result<(), Duration> {
+        let today = day(now);
+        match quota {
+            Some(quota) if self.used(quota.period, today) >= quota.limit => {
+                self.pending.entry(today).or_default().over_quota += 1;
+                Err(Duration::from_secs(quota.period.seconds_until_next(now)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn used(&mut self, period: Period, today: Date) -> u64 {
         let start = period.start_of(today);
         match &self.sum {

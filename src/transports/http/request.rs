@@ -57,6 +57,8 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
     let method = method(&request);
     let is_http_2 = request.version() == Version::HTTP_2;
     let (mut head, incoming) = request.into_parts();
+    // What routes, policies and backends go by is one and the same method.
+    head.method = method.clone();
     headers::name_host(&mut head);
     let wanted = reply::Wanted::of(&head, &stage.limits);
     let route_path = route_path(head.uri.path(), place);

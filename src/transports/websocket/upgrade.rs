@@ -90,6 +90,7 @@ pub async fn accept(
         headers: head.headers,
         scheme: peer.scheme,
         port: peer.local.port(),
+        has_certificate: peer.certificate.is_some(),
     };
     let opening = Handover { engine: engine.clone(), stage: stage.clone(), connection, on_upgrade, peer };
     let accepted = if stage.routes.connect.is_none() && stage.connect.authorizer.is_none() {

@@ -73,7 +73,7 @@ impl Forward {
         headers.entry(X_AMZN_TRACE_ID).or_insert_with(|| call.trace_id());
         if let Some(granted) = call.granted() {
             for (name, value) in &granted.headers {
-                headers.append(name, value.clone());
+                headers.insert(name, value.clone());
             }
         }
         Ok(Outgoing {

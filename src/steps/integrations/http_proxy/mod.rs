@@ -256,9 +256,8 @@ impl HttpProxy {
         headers.insert(X_LIVEGATE_EVENT_TYPE, HeaderValue::from_static(event.name()));
         headers.insert(X_LIVEGATE_REQUEST_ID, call.request_id.header());
         if let Some(granted) = call.granted() {
-            // A name that two keys come to has both values.
             for (name, value) in &granted.headers {
-                headers.append(name, value.clone());
+                headers.insert(name, value.clone());
             }
         }
         if let ConnectionEvent::Disconnect(close) = event {
