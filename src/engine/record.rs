@@ -15,10 +15,10 @@ use crate::telemetry::metrics::StageMetrics;
 
 /// A backend that is down fails every call: one line a second says so, with how many were left out. Each stage and
 /// reason has a place of its own, as far as there are places, so that one storm hides no other.
-static FAILURES: [OncePerSecond; 32] = [const { OncePerSecond::NEW }; 32];
+static FAILURES: [OncePerSecond; 32] = [const { OncePerSecond::new() }; 32];
 
 /// A page that may not connect is mostly the operator's own, on a host that was forgotten; so it is said aloud.
-static ORIGINS: OncePerSecond = OncePerSecond::NEW;
+static ORIGINS: OncePerSecond = OncePerSecond::new();
 
 struct OncePerSecond {
     last: AtomicU64,
@@ -26,7 +26,9 @@ struct OncePerSecond {
 }
 
 impl OncePerSecond {
-    const NEW: Self = Self { last: AtomicU64::new(0), unsaid: AtomicU64::new(0) };
+    const fn new() -> Self {
+        Self { last: AtomicU64::new(0), unsaid: AtomicU64::new(0) }
+    }
 
     /// How many lines were left out before this one; `None` if this one is left out too.
     fn is_worth_a_line(&self, now: Tick) -> Option<u64> {
@@ -157,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_storm_of_failures_is_one_line_a_second() {
-        let lines = OncePerSecond::NEW;
+        let lines = OncePerSecond::new();
         let check = |tick, line| assert_eq!(lines.is_worth_a_line(Tick(tick)), line, "{tick}");
         check(5, Some(0));
         check(6, None);
