@@ -5,6 +5,7 @@
 //! base path; then a named stage before `$default`.
 
 use std::cmp::Reverse;
+use std::fmt;
 use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
@@ -76,6 +77,17 @@ impl Served {
     }
 }
 
+impl fmt::Display for Host {
+    /// As the file has it; nothing for every host.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Host::Exact(host) => f.write_str(host),
+            Host::Wildcard(rest) => write!(f, "*{rest}"),
+            Host::Any => Ok(()),
+        }
+    }
+}
+
 impl Host {
     pub fn parse(text: &str) -> Self {
         match text.strip_prefix('*') {
@@ -99,6 +111,12 @@ impl Host {
 }
 
 impl Place {
+    /// Host and path, as far as the file says any.
+    pub fn shown(&self) -> String {
+        let shown = self.host.to_string() + &self.path();
+        if shown.is_empty() { "/".to_owned() } else { shown }
+    }
+
     /// The path of the place: "", "/prod", "/chat/prod".
     pub fn path(&self) -> String {
         match &self.segment {

@@ -17,7 +17,9 @@ use crate::model::address::ListenAt;
 use crate::model::client::StageKey;
 use crate::model::periods::Quota;
 use crate::outbound::backends::Backend;
+use crate::steps::authorizers::Authorizer;
 use crate::steps::authorizers::credentials::Credentials;
+use crate::telemetry::tracer;
 
 pub struct Gateway {
     pub settings: Settings,
@@ -31,6 +33,8 @@ pub struct Gateway {
     pub http_stages: HashMap<StageKey, Arc<HttpStage>>,
     /// The quotas of usage plans, for who reports what was used.
     pub quotas: BTreeMap<String, Quota>,
+    /// The authorizers that routes name.
+    pub authorizers: Vec<Arc<Authorizer>>,
     /// Every backend that an integration or an authorizer calls.
     pub backends: Vec<Arc<Backend>>,
     /// Stages that a reload removed and that still have sockets to say goodbye to.
@@ -38,7 +42,7 @@ pub struct Gateway {
 }
 
 /// What concerns the process as a whole.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Default, PartialEq)]
 pub struct Settings {
     pub listen: Vec<ListenAt>,
     pub admin_listen: Option<ListenAt>,
@@ -49,6 +53,11 @@ pub struct Settings {
     pub trusted_proxies: Vec<IpNet>,
     pub proxy_protocol: bool,
     pub reuse_port: bool,
+    /// What operators show to be let in.
+    pub admin_token: Option<Arc<str>>,
+    /// Operators may look, and change nothing.
+    pub admin_read_only: bool,
+    pub tracing: Option<tracer::Settings>,
     /// For what outlives the process.
     pub data_dir: PathBuf,
 }

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::admission::{Admission, Entrance};
 use super::paths::Paths;
+use super::watch::{RouteWatch, StageWatch};
 use crate::expressions::scope::StageVariables;
 use crate::model::client::StageKey;
 use crate::steps::cors::Cors;
@@ -23,6 +24,8 @@ pub struct HttpStage {
     pub limits: HttpLimits,
     pub entrance: Entrance,
     pub metrics: Arc<StageMetrics>,
+    /// What is written down of its requests.
+    pub watch: StageWatch,
     /// The same over all reloads that keep the stage.
     retired: OnceLock<CancellationToken>,
 }
@@ -50,6 +53,7 @@ pub struct HttpRoute {
     /// Carries upgraded connections to a backend that speaks their protocol itself.
     pub upgrade: bool,
     pub admission: Admission,
+    pub watch: Arc<RouteWatch>,
 }
 
 /// What a stage is made of; everything in it has been checked.
@@ -60,13 +64,14 @@ pub struct Parts {
     pub cors: Option<Arc<Cors>>,
     pub limits: HttpLimits,
     pub entrance: Entrance,
-    pub metrics: Arc<StageMetrics>,
+    pub watch: StageWatch,
 }
 
 impl HttpStage {
     pub fn new(parts: Parts) -> Self {
-        let Parts { key, routes, variables, cors, limits, entrance, metrics } = parts;
-        Self { key, routes, variables, cors, limits, entrance, metrics, retired: OnceLock::new() }
+        let Parts { key, routes, variables, cors, limits, entrance, watch } = parts;
+        let metrics = watch.metrics.clone();
+        Self { key, routes, variables, cors, limits, entrance, metrics, watch, retired: OnceLock::new() }
     }
 
     /// Ends when a reload has removed the stage: what it still carries ends then.

@@ -16,6 +16,7 @@ pub mod routes;
 mod secrets;
 pub mod stage;
 pub mod tls;
+pub mod watch;
 
 use std::cell::RefCell;
 use std::cmp::Reverse;

@@ -1,8 +1,10 @@
 //! Which route a message takes: the selection expression's text, matched exactly, else `$default`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::admission::Admission;
+use super::watch::RouteWatch;
 use crate::expressions::selection::SelectionExpression;
 use crate::model::call::Incoming;
 use crate::steps::integrations::Integration;
@@ -19,6 +21,7 @@ pub struct Route {
     pub admission: Admission,
     /// A message brings a fresh token.
     pub refreshes: bool,
+    pub watch: Arc<RouteWatch>,
 }
 
 pub struct Routes {

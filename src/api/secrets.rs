@@ -14,7 +14,7 @@ const TABLES: [&str; 2] = ["credentials", "api_keys"];
 const HARMLESS: [&str; 5] = ["access_key_id", "allow", "deny", "usage_plan", "enabled"];
 
 /// Keys that hold secrets anywhere.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     "value",
     "secret",
     "secret_access_key",
@@ -23,6 +23,7 @@ const KEYS: [&str; 8] = [
     "admin_token",
     "eab_hmac_key",
     "password",
+    "x-api-key",
 ];
 
 /// The literals of one text that may be secrets.
@@ -110,6 +111,11 @@ fn is_secret(table: &str, key: &str, value: &str) -> bool {
         return false;
     }
     if value.contains("PRIVATE KEY") || key == "public_key" && value.replace('\\', "").contains("\"d\"") {
+        return true;
+    }
+    // A header for the collector of traces.
+    let begins = value.trim_start_matches(['"', '\'']).to_ascii_lowercase();
+    if ["bearer ", "basic ", "apikey ", "token "].iter().any(|scheme| begins.starts_with(scheme)) {
         return true;
     }
     let is_harmless =

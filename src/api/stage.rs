@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::admission::{Admission, Entrance};
 use super::routes::Routes;
+use super::watch::StageWatch;
 use crate::connections::Bounds;
 use crate::expressions::scope::StageVariables;
 use crate::model::client::StageKey;
@@ -30,6 +31,8 @@ pub struct Stage {
     /// What `$connect` asks of its callers, be there such a route or not.
     pub connect: Admission,
     pub metrics: Arc<StageMetrics>,
+    /// What is written down of its calls.
+    pub watch: StageWatch,
 }
 
 /// Sizes, times and bounds of a stage's connections. "none" in the file is `None`, or the largest number.

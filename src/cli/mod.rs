@@ -1,10 +1,14 @@
 //! The command line: one file for each verb.
 
+mod admin;
 mod check;
 mod demo;
 mod routes;
 mod schema;
 mod serve;
+mod status;
+mod tail;
+mod terminal;
 mod usage;
 
 use std::path::{Path, PathBuf};
@@ -14,6 +18,7 @@ use clap::{Parser, Subcommand};
 
 use crate::api::files::{Files, Seen};
 use crate::api::{self, gateway::Gateway, kept::Kept};
+use crate::model::address::Address;
 use crate::model::problem::Problems;
 use crate::telemetry::log;
 
@@ -57,6 +62,10 @@ enum Verb {
     Schema,
     /// Report what API keys used, by day
     Usage(usage::Wanted),
+    /// Say how a running gateway is
+    Status(status::Wanted),
+    /// Show what happens in a running gateway while it happens
+    Tail(tail::Wanted),
 }
 
 /// Runs the command line of this process.
@@ -70,6 +79,8 @@ pub fn run() -> ExitCode {
         Verb::Routes { file } => routes::run(&file),
         Verb::Schema => schema::run(),
         Verb::Usage(wanted) => usage::run(wanted),
+        Verb::Status(wanted) => status::run(wanted, admin_address),
+        Verb::Tail(wanted) => tail::run(wanted, admin_address),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("livegate: {error:#}");
@@ -92,6 +103,26 @@ fn load(path: &Path, allow_unset_env: bool, kept: &Kept) -> anyhow::Result<Loade
     let files = Files::of(path);
     let (gateway, problems) = api::load(&source, &environment, allow_unset_env, &files, kept);
     Ok(Loaded { gateway, problems, source, seen: files.seen() })
+}
+
+/// Where a file has its admin listener, and what is shown there; the file may have problems elsewhere.
+fn admin_address(path: &Path) -> anyhow::Result<(String, Option<String>)> {
+    let source = std::fs::read_to_string(path).map_err(|error| {
+        anyhow::anyhow!(
+            "cannot read `{}` ({error}); name the file with `--config`, or the address with `--admin`",
+            path.display()
+        )
+    })?;
+    let (file, _) = api::file::read(&source, &environment, true);
+    let file = file.ok_or_else(|| anyhow::anyhow!("`{}` is no TOML; see `livegate check`", path.display()))?;
+    let at = file.gateway.admin_listen.0.as_ref();
+    let at = at.ok_or_else(|| anyhow::anyhow!("`{}` has no admin listener (`admin_listen`)", path.display()))?;
+    let address = match &at.address {
+        Address::Tcp(address) => format!("http://{address}"),
+        Address::Unix(path) => format!("unix:{}", path.display()),
+    };
+    let token = file.gateway.admin_token.as_ref().filter(|token| !token.unresolved);
+    Ok((address, token.map(|token| token.reveal().to_owned())))
 }
 
 fn environment(name: &str) -> Option<String> {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::api::admission::Admission;
-use crate::api::directory::{Host, Place, Served};
+use crate::api::directory::{Place, Served};
 use crate::api::gateway::Gateway;
 use crate::api::kept::Kept;
 use crate::model::client::StageKey;
@@ -33,7 +33,7 @@ fn table(gateway: &Gateway) -> String {
     for place in places {
         let mut row = |route: &str, integration: String, (authorizer, throttle): (&str, &str), below: &str| {
             let StageKey { api, stage } = place.key();
-            let address = address(place) + below;
+            let address = place.shown() + below;
             let cells = [api, stage, &*address, route, &integration, authorizer, throttle];
             rows.push(cells.map(str::to_owned));
         };
@@ -81,14 +81,4 @@ fn authorizer(admission: &Admission) -> String {
 /// Calls a second, and how many at once.
 fn throttle(bucket: Option<&Bucket>) -> String {
     bucket.map_or("-".to_owned(), |bucket| format!("{}/s, {}", bucket.rate().per_second(), bucket.rate().burst()))
-}
-
-fn address(place: &Place) -> String {
-    let host = match &place.host {
-        Host::Exact(host) => host.clone(),
-        Host::Wildcard(rest) => format!("*{rest}"),
-        Host::Any => String::new(),
-    };
-    let address = host + &place.path();
-    if address.is_empty() { "/".to_owned() } else { address }
 }

@@ -10,6 +10,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::api::files::Seen;
 use crate::api::kept::Kept;
+use crate::model::clock::Timestamp;
 use crate::server::Server;
 use crate::server::reload::Watch;
 use crate::server::systemd::{self, PassedSockets};
@@ -38,10 +39,16 @@ async fn serve(path: &Path, passed: PassedSockets) -> anyhow::Result<ExitCode> {
     systemd::notify_ready();
     watch.follow(loaded.seen.keys());
     let read = Some((loaded.source, loaded.seen));
+    let file = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+    server.engine().readings.name(file);
+    kept.metrics.reloads.note(true, Timestamp::now().0 as f64 / 1000.0);
     let mut config = Config { path: path.to_owned(), read, kept, server: server.clone() };
     loop {
         tokio::select! {
-            _ = signals.reload.recv() => config.reload(true, &mut watch),
+            _ = signals.reload.recv() => {
+                server.reopen_logs();
+                config.reload(true, &mut watch);
+            }
             () = watch.changed() => config.reload(false, &mut watch),
             () = stopped(&mut signals.terminate, &mut signals.interrupt) => break,
         }
@@ -103,16 +110,14 @@ impl Config {
     }
 
     fn take(&mut self, asked: bool, watch: &mut Watch) {
-        let counters = &self.kept.metrics.reloads;
         let loaded = match super::load(&self.path, false, &self.kept) {
             Ok(loaded) => loaded,
             // Said once, not at every event around a file that is away.
             Err(_) if self.read.is_none() && !asked => return,
             Err(error) => {
                 self.read = None;
-                counters.problems.increment(1);
                 tracing::error!("not reloaded, nothing has changed: {error:#}");
-                return;
+                return self.note_problems(format!("{error:#}"));
             }
         };
         watch.follow(loaded.seen.keys().chain([&self.path]));
@@ -120,29 +125,40 @@ impl Config {
         let warnings = loaded.problems.len();
         let read = Some((loaded.source, loaded.seen));
         if self.read == read && !asked {
-            counters.unchanged.increment(1);
+            self.kept.metrics.reloads.unchanged.increment(1);
             return;
         }
         // A file that is wrong is reported once, not at every event in its directory.
         self.read = read;
         let Some(gateway) = loaded.gateway else {
-            counters.problems.increment(1);
             tracing::error!("not reloaded, nothing has changed: {} has problems\n{report}", self.path.display());
-            return;
+            return self.note_problems(report);
         };
         if let Err(error) = self.server.reload(gateway) {
             // The same file may be served once the address is free.
             self.read = None;
-            counters.problems.increment(1);
             tracing::error!("not reloaded, nothing has changed: {error}");
-            return;
+            return self.note_problems(error.to_string());
         }
+        let counters = &self.kept.metrics.reloads;
         counters.ok.increment(1);
+        counters.note(true, Timestamp::now().0 as f64 / 1000.0);
+        self.server.engine().readings.note_good(true);
         match warnings {
             0 => tracing::info!("reloaded {}", self.path.display()),
             _ => tracing::warn!("reloaded {}, which could be better\n{report}", self.path.display()),
         }
         print_listeners(&self.server);
+    }
+}
+
+impl Config {
+    /// What is served stays, and why is there to be read.
+    fn note_problems(&self, report: String) {
+        let counters = &self.kept.metrics.reloads;
+        counters.problems.increment(1);
+        counters.note(false, Timestamp::now().0 as f64 / 1000.0);
+        self.server.engine().readings.note_problems(report);
     }
 }
 

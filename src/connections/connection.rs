@@ -1,7 +1,10 @@
 //! One client's connection, as everyone but its socket's task sees it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
 
 use super::outbox::Outbox;
 use crate::model::client::Client;
@@ -19,7 +22,28 @@ pub struct Connection {
     heartbeat: AtomicU64,
     /// Messages taken from the socket and not yet answered.
     in_flight: AtomicU32,
+    pub traffic: Traffic,
+    /// The number of the last message's route; `NO_ROUTE` before the first.
+    last_route: AtomicU32,
+    last_error: ArcSwapOption<LastError>,
 }
+
+/// What a connection has carried.
+#[derive(Default)]
+pub struct Traffic {
+    pub messages_in: AtomicU32,
+    pub messages_out: AtomicU32,
+    pub bytes_in: AtomicU64,
+    pub bytes_out: AtomicU64,
+}
+
+/// What went wrong last on a connection.
+pub struct LastError {
+    pub at: Timestamp,
+    pub text: String,
+}
+
+const NO_ROUTE: u32 = u32::MAX;
 
 /// Where the exchange of server pings and pongs stands.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,6 +63,9 @@ impl Connection {
             idle_since: AtomicU64::new(now.0),
             heartbeat: AtomicU64::new(now.0 << 1),
             in_flight: AtomicU32::new(0),
+            traffic: Traffic::default(),
+            last_route: AtomicU32::new(NO_ROUTE),
+            last_error: ArcSwapOption::empty(),
         }
     }
 
@@ -88,6 +115,35 @@ impl Connection {
 
     pub fn pong_received(&self, now: Tick) {
         self.heartbeat.store(now.0 << 1, Relaxed);
+    }
+
+    /// A message came, of so many bytes.
+    pub fn note_message(&self, length: usize) {
+        self.traffic.messages_in.fetch_add(1, Relaxed);
+        self.traffic.bytes_in.fetch_add(length as u64, Relaxed);
+    }
+
+    /// Messages were written to the socket.
+    pub fn note_written(&self, messages: u32, bytes: usize) {
+        self.traffic.messages_out.fetch_add(messages, Relaxed);
+        self.traffic.bytes_out.fetch_add(bytes as u64, Relaxed);
+    }
+
+    /// The route that a message took, by its number.
+    pub fn note_route(&self, number: u32) {
+        self.last_route.store(number, Relaxed);
+    }
+
+    pub fn last_route(&self) -> Option<u32> {
+        Some(self.last_route.load(Relaxed)).filter(|number| *number != NO_ROUTE)
+    }
+
+    pub fn note_error(&self, at: Timestamp, text: String) {
+        self.last_error.store(Some(Arc::new(LastError { at, text })));
+    }
+
+    pub fn last_error(&self) -> Option<Arc<LastError>> {
+        self.last_error.load_full()
     }
 
     pub fn in_flight(&self) -> u32 {

@@ -16,7 +16,7 @@ use dashmap::DashMap;
 use crate::model::clock::Tick;
 use crate::model::close::Close;
 use crate::model::id::ConnectionId;
-pub use connection::{Connection, Heartbeat};
+pub use connection::{Connection, Heartbeat, Traffic};
 pub use outbox::{Bounds, Error, Outgoing, When};
 pub use wire::{Peer, Wire, discard};
 

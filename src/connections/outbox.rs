@@ -148,13 +148,18 @@ impl Outbox {
         Some(frame)
     }
 
-    /// The socket is gone: drops everything that is queued, and gives back how many bytes that was.
-    pub fn shut(&self) -> usize {
+    /// The socket is gone: drops everything that is queued, and gives back how many bytes and messages that was.
+    pub fn shut(&self) -> (usize, usize) {
         let mut queue = self.queue.lock();
         queue.shut = true;
         queue.frames = VecDeque::new();
-        queue.messages = 0;
-        std::mem::take(&mut queue.bytes)
+        (std::mem::take(&mut queue.bytes), std::mem::take(&mut queue.messages))
+    }
+
+    /// Bytes and messages that wait.
+    pub fn depth(&self) -> (usize, usize) {
+        let queue = self.queue.lock();
+        (queue.bytes, queue.messages)
     }
 
     pub fn has_room(&self, bounds: &Bounds) -> bool {

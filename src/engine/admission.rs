@@ -22,6 +22,7 @@ use crate::model::call::{Call, Event, Handshake, Happening};
 use crate::model::client::Client;
 use crate::model::headers;
 use crate::model::identity::{ApiKey, Identity};
+use crate::model::record::{Leg, Trail};
 use crate::model::refusal::{Cause, Kind, Refusal};
 use crate::model::request::HttpRequest;
 use crate::outbound::sigv4;
@@ -38,6 +39,7 @@ impl Engine {
         call: &mut Call<'_>,
         client: &Client,
         handshake: &Handshake,
+        trail: &mut Trail,
     ) -> Result<Place, Refusal> {
         let entrance = &stage.entrance;
         check_origin(entrance, &handshake.headers, (handshake.scheme, &handshake.host), handshake.has_certificate)?;
@@ -52,7 +54,7 @@ impl Engine {
             body: b"",
         };
         let (admission, variables) = (&stage.connect, &stage.variables);
-        At { entrance, admission, variables, tail: "$connect", otherwise: &[], signed }.admit(call).await?;
+        At { entrance, admission, variables, tail: "$connect", otherwise: &[], signed }.admit(call, trail).await?;
         client.identity.store(call.identity.clone());
         Ok(place)
     }
@@ -128,7 +130,7 @@ impl Engine {
         route: &HttpRoute,
         request: &HttpRequest,
         headers: &HeaderMap,
-        call: &mut Call<'_>,
+        (call, trail): (&mut Call<'_>, &mut Trail),
     ) -> Result<(), Refusal> {
         if route.admission.is_open() {
             return Ok(());
@@ -141,7 +143,7 @@ impl Engine {
             Signed { method, path: request.path(), query: request.head.uri.query(), headers, body: &request.body };
         let (entrance, admission, variables) = (&stage.entrance, &route.admission, &stage.variables);
         let otherwise = &otherwise;
-        Box::pin(At { entrance, admission, variables, tail: &tail, otherwise, signed }.admit(call)).await
+        Box::pin(At { entrance, admission, variables, tail: &tail, otherwise, signed }.admit(call, trail)).await
     }
 }
 
@@ -180,7 +182,7 @@ impl At<'_> {
         Ok(())
     }
 
-    async fn admit(&self, call: &mut Call<'_>) -> Result<(), Refusal> {
+    async fn admit(&self, call: &mut Call<'_>, trail: &mut Trail) -> Result<(), Refusal> {
         let Self { entrance, admission, .. } = self;
         if admission.is_open() {
             return Ok(());
@@ -196,8 +198,12 @@ impl At<'_> {
         let mut identity = Identity::default();
         if let Some(authorization) = &admission.authorizer {
             let began = Instant::now();
-            let passed = self.authorize(&authorization.authorizer, &authorization.scopes, call).await?;
-            let took = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            call.trace = trail.next_span();
+            let passed = self.authorize(&authorization.authorizer, &authorization.scopes, call).await;
+            let (took, span) = (began.elapsed(), call.trace.as_ref().map(|trace| trace.span_id));
+            trail.authorizer = Some(Leg { began, took, status: Some(said(&passed)), span });
+            let took = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            let passed = passed?;
             let Passed { granted, signer, expiry, usage_identifier_key } = passed;
             let is_asked = matches!(*authorization.authorizer, Authorizer::Http(_));
             identity =
@@ -246,6 +252,14 @@ impl At<'_> {
 
     fn scope<'c>(&'c self, call: &'c Call<'c>) -> Scope<'c> {
         Scope { call, stage_variables: self.variables }
+    }
+}
+
+/// What an authorizer said, as a status: one that denies has answered as well as one that allows.
+fn said(passed: &Result<Passed, Refusal>) -> u16 {
+    match passed {
+        Err(refusal) if refusal.cause != Some(Cause::Denied) => refusal.kind.status(),
+        _ => 200,
     }
 }
 

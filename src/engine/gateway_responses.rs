@@ -49,7 +49,8 @@ pub fn handshake(refusal: &Refusal) -> HttpResponse {
         Kind::Unauthorized => "UnauthorizedException",
         Kind::AuthorizerFailure => "AuthorizerConfigurationException",
         Kind::Throttled => "TooManyRequestsException",
-        Kind::QuotaExceeded => "LimitExceededException",
+        Kind::QuotaExceeded | Kind::OutboxFull => "LimitExceededException",
+        Kind::Gone => "GoneException",
         Kind::NotFound => "NotFoundException",
         Kind::BadRequest | Kind::BadRequestBody => "BadRequestException",
         Kind::RequestTooLarge => "PayloadTooLargeException",
@@ -89,6 +90,8 @@ pub fn request(refusal: &Refusal) -> Reply<Body> {
         | Kind::InvalidApiKey
         | Kind::Throttled
         | Kind::QuotaExceeded
+        | Kind::Gone
+        | Kind::OutboxFull
         | Kind::NotFound
         | Kind::BadRequest
         | Kind::RequestTooLarge

@@ -5,19 +5,23 @@
 //! comes before it, is decided here and nowhere else.
 
 mod admission;
+mod disconnects;
+mod execution;
 pub mod gateway_responses;
+mod live;
+mod ongoing;
 pub mod reached;
+pub mod readings;
 mod record;
 mod requests;
+mod spans;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use arc_swap::ArcSwap;
-use http::HeaderValue;
-use rand::RngExt as _;
-use tokio::sync::Semaphore;
+use arc_swap::{ArcSwap, ArcSwapOption};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -26,16 +30,22 @@ use crate::api::routes::Route;
 use crate::api::stage::Stage;
 use crate::connections::{Connection, Connections, Outgoing};
 use crate::expressions::scope::Scope;
-use crate::model::call::{Call, ConnectionEvent, Event, Handshake, Happening, Incoming, Reply, Subject};
+use crate::model::call::{Call, ConnectionEvent, Event, Handshake, Happening, Incoming, Reply};
 use crate::model::client::Client;
-use crate::model::clock::{Tick, Timestamp};
-use crate::model::close::Close;
+use crate::model::clock::Timestamp;
 use crate::model::id::Id;
 use crate::model::limits;
+use crate::model::record::{Record, Trail, What};
 use crate::model::refusal::{Kind, Refusal};
 use crate::outbound::backends::Keep;
 use crate::steps::throttles::Place;
+use crate::telemetry::history::History;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::sink::Sink;
+use crate::telemetry::tail::{Direction, Tail};
+use crate::telemetry::tracer::Tracer;
+use disconnects::Disconnects;
+use readings::Readings;
 pub use requests::{Asked, Carried};
 
 pub struct Engine {
@@ -45,6 +55,20 @@ pub struct Engine {
     generation: AtomicU64,
     pub connections: Connections,
     pub metrics: Metrics,
+    /// The last day of those, for the dashboard.
+    pub history: History,
+    /// Who watches live.
+    pub tail: Tail,
+    /// Where traces go, if anywhere.
+    pub tracer: ArcSwapOption<Tracer>,
+    /// How the file was read of late.
+    pub readings: Readings,
+    /// Where clients reach us, as URLs.
+    listeners: ArcSwap<Vec<String>>,
+    /// The access logs that are written.
+    logs: ArcSwap<Vec<Arc<Sink>>>,
+    /// Hundredths of a percent of one processor, of late.
+    cpu: AtomicU64,
     /// Sockets, messages and `$disconnect`s at work; the drain waits for them.
     pub tasks: TaskTracker,
     /// The gateway will stop: load balancers are told.
@@ -75,11 +99,6 @@ pub struct CallbackBase {
     pub url: String,
 }
 
-struct Disconnects {
-    /// Places in the queue; see `limits::DISCONNECTS`.
-    waiting: Arc<Semaphore>,
-}
-
 /// What becomes of a handshake.
 pub enum Opening {
     /// The backend said 2xx, or there is no `$connect` route.
@@ -103,6 +122,13 @@ impl Engine {
             generation: AtomicU64::new(0),
             connections: Connections::default(),
             metrics,
+            history: History::default(),
+            tail: Tail::default(),
+            tracer: ArcSwapOption::empty(),
+            readings: Readings::default(),
+            listeners: ArcSwap::default(),
+            logs: ArcSwap::default(),
+            cpu: AtomicU64::new(0),
             tasks: TaskTracker::new(),
             leaving: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -112,7 +138,7 @@ impl Engine {
             lookers_on: TaskTracker::new(),
             closed: CancellationToken::new(),
             deadline: CancellationToken::new(),
-            disconnects: Disconnects { waiting: Arc::new(Semaphore::new(limits::DISCONNECTS)) },
+            disconnects: Disconnects::default(),
             callback: ArcSwap::default(),
         }
     }
@@ -141,6 +167,31 @@ impl Engine {
         self.callback.store(Arc::new(callback));
     }
 
+    pub fn listeners(&self) -> Arc<Vec<String>> {
+        self.listeners.load_full()
+    }
+
+    pub fn set_listeners(&self, listeners: Vec<String>) {
+        self.listeners.store(Arc::new(listeners));
+    }
+
+    pub fn logs(&self) -> Arc<Vec<Arc<Sink>>> {
+        self.logs.load_full()
+    }
+
+    pub fn set_logs(&self, logs: Vec<Arc<Sink>>) {
+        self.logs.store(Arc::new(logs));
+    }
+
+    /// How much of one processor the process takes, over the last seconds.
+    pub fn cpu_percent(&self) -> f64 {
+        self.cpu.load(Relaxed) as f64 / 100.0
+    }
+
+    pub fn note_cpu_percent(&self, percent: f64) {
+        self.cpu.store((percent * 100.0) as u64, Relaxed);
+    }
+
     pub fn is_leaving(&self) -> bool {
         self.leaving.load(Relaxed)
     }
@@ -166,7 +217,28 @@ impl Engine {
     pub async fn connect(&self, stage: &Stage, client: &Client, handshake: &Handshake) -> Result<Opening, Refusal> {
         let happening = Happening { client, event: ConnectionEvent::Connect(handshake) };
         let mut call = call(happening, "$connect");
-        let place = self.let_in(stage, &mut call, client, handshake).await.inspect_err(|refusal| {
+        let mut trail = self.set_out(Some(&handshake.headers));
+        let outcome = self.open(stage, happening, handshake, &mut call, &mut trail).await;
+        let (status, refusal) = match &outcome {
+            Ok(Opening::Accepted(_)) => (StatusCode::OK.as_u16(), None),
+            Ok(Opening::Declined(reply)) => (reply.status.as_u16(), None),
+            Err(refusal) => (refusal.kind.status(), Some(refusal)),
+        };
+        let route = stage.routes.connect.as_ref().map_or(&stage.watch.nowhere, |route| &route.watch);
+        let bodies = Bodies { received: b"", sent: b"" };
+        record::ended(self, &stage.watch, route, &of_call(&call, happening, &trail, (status, refusal), bodies));
+        outcome
+    }
+
+    async fn open(
+        &self,
+        stage: &Stage,
+        happening: Happening<'_>,
+        handshake: &Handshake,
+        call: &mut Call<'_>,
+        trail: &mut Trail,
+    ) -> Result<Opening, Refusal> {
+        let place = self.let_in(stage, call, happening.client, handshake, trail).await.inspect_err(|refusal| {
             stage.metrics.connects_refused.increment(1);
             record::refused(&stage.metrics, call.subject(), refusal);
         })?;
@@ -176,9 +248,11 @@ impl Engine {
         };
         let is_signed = call.identity.as_ref().is_some_and(|identity| identity.signer.is_some());
         let cleaned = is_signed.then(|| handshake.without_signature());
-        let happening = Happening { client, event: ConnectionEvent::Connect(cleaned.as_ref().unwrap_or(handshake)) };
-        let call = Call { event: Event::Connection(happening), ..call };
-        let outcome = self.integrate(stage, route, happening, &call, Keep::Beginning(limits::REFUSAL_BODY)).await;
+        let event = ConnectionEvent::Connect(cleaned.as_ref().unwrap_or(handshake));
+        let happening = Happening { event, ..happening };
+        let mut call = call.about(Event::Connection(happening));
+        let keep = Keep::Beginning(limits::REFUSAL_BODY);
+        let outcome = self.integrate(stage, route, happening, (&mut call, trail), keep).await;
         match &outcome {
             Ok(reply) if reply.status.is_success() => {}
             Ok(_) => stage.metrics.connects_refused.increment(1),
@@ -195,109 +269,111 @@ impl Engine {
     }
 
     /// A message: the frame to send back, if there is one.
-    pub async fn message(&self, stage: &Stage, client: &Client, message: &Incoming) -> Option<Outgoing> {
-        stage.metrics.messages_in.increment(1);
+    pub async fn message(&self, stage: &Stage, connection: &Connection, message: &Incoming) -> Option<Outgoing> {
+        let client = &connection.client;
+        count_message(stage, message);
+        let mut trail = self.set_out(None);
         let Some(route) = stage.routes.select(message) else {
             let refusal = Kind::Forbidden.because("no route for the message, and no $default");
-            let request_id = Id::random();
-            record::refused(&stage.metrics, of_no_route(client, request_id), &refusal);
-            return Some(gateway_responses::frame(&refusal, client.id, request_id, message.id));
+            return Some(self.turned_away(stage, connection, message, &trail, &refusal));
         };
+        connection.note_route(route.watch.metrics.number);
         let happening = Happening { client, event: ConnectionEvent::Message(message) };
         let mut call = call(happening, &route.key);
-        if let Err(refusal) = self.let_pass(stage, route, client, &mut call).await {
+        let outcome = self.answer_message(stage, route, happening, &mut call, &mut trail).await;
+        let (status, refusal, reply) = match outcome {
+            Ok((status, reply)) => (status.as_u16(), None, reply),
+            Err(refusal) => {
+                let frame = gateway_responses::frame(&refusal, client.id, call.request_id, message.id);
+                (refusal.kind.status(), Some(refusal), Some(frame))
+            }
+        };
+        let bodies = Bodies { received: &message.body, sent: reply.as_ref().map_or(b"", |reply| &reply.body) };
+        let record = of_call(&call, happening, &trail, (status, refusal.as_ref()), bodies);
+        record::ended(self, &stage.watch, &route.watch, &record);
+        record::note_error(connection, &record);
+        reply
+    }
+
+    async fn answer_message(
+        &self,
+        stage: &Stage,
+        route: &Route,
+        happening: Happening<'_>,
+        call: &mut Call<'_>,
+        trail: &mut Trail,
+    ) -> Result<(StatusCode, Option<Outgoing>), Refusal> {
+        if let Err(refusal) = self.let_pass(stage, route, happening.client, call).await {
             record::refused(&stage.metrics, call.subject(), &refusal);
-            return Some(gateway_responses::frame(&refusal, client.id, call.request_id, message.id));
+            return Err(refusal);
         }
         let keep = if route.two_way { Keep::Whole(stage.limits.max_message) } else { Keep::Nothing };
-        let outcome = self.integrate(stage, route, happening, &call, keep).await;
-        let outcome = match outcome {
-            Ok(reply) if route.two_way => outgoing(reply, stage).inspect_err(|refusal| {
-                record::refused(&stage.metrics, call.subject(), refusal);
-            }),
-            Ok(_) => Ok(None),
-            Err(refusal) => Err(refusal),
-        };
-        outcome
-            .unwrap_or_else(|refusal| Some(gateway_responses::frame(&refusal, client.id, call.request_id, message.id)))
+        let reply = self.integrate(stage, route, happening, (call, trail), keep).await?;
+        let status = reply.status;
+        if !route.two_way {
+            return Ok((status, None));
+        }
+        let outgoing = outgoing(reply, stage).inspect_err(|refusal| {
+            record::refused(&stage.metrics, call.subject(), refusal);
+        })?;
+        Ok((status, outgoing))
     }
 
     /// A message beyond what its connection may send: it is told so, and goes no further.
-    pub fn message_throttled(&self, stage: &Stage, client: &Client, message: &Incoming, refusal: &Refusal) -> Outgoing {
-        stage.metrics.messages_in.increment(1);
-        let request_id = Id::random();
-        record::refused(&stage.metrics, of_no_route(client, request_id), refusal);
-        gateway_responses::frame(refusal, client.id, request_id, message.id)
+    pub fn message_throttled(
+        &self,
+        stage: &Stage,
+        connection: &Connection,
+        message: &Incoming,
+        refusal: &Refusal,
+    ) -> Outgoing {
+        count_message(stage, message);
+        self.turned_away(stage, connection, message, &self.set_out(None), refusal)
     }
 
     /// A step panicked on a message: its own call fails and no other.
-    pub fn message_panicked(&self, stage: &Stage, client: &Client, message: Id) -> Outgoing {
+    pub fn message_panicked(&self, stage: &Stage, connection: &Connection, message: &Incoming) -> Outgoing {
         let refusal = Kind::Internal.because("a step panicked");
-        let request_id = Id::random();
-        record::refused(&stage.metrics, of_no_route(client, request_id), &refusal);
-        gateway_responses::frame(&refusal, client.id, request_id, message)
+        self.turned_away(stage, connection, message, &self.set_out(None), &refusal)
     }
 
-    /// `$disconnect`, exactly one for each connection that was opened: at once, then again with
-    /// backoff and the same request id until the backend has it or the stage's patience ends.
-    pub fn disconnected(self: &Arc<Self>, connection: Arc<Connection>, close: Close) {
-        self.connections.remove(&connection.client.id);
-        let Some(stage) = self.stage_of(&connection.client) else { return };
-        record::closed(&stage.metrics, &connection.client, &close);
-        stage.metrics.outbox_bytes.decrement(connection.outbox.shut() as f64);
-        if stage.routes.disconnect.is_none() {
-            return;
-        }
-        let Ok(place) = self.disconnects.waiting.clone().try_acquire_owned() else {
-            record::disconnect_lost(&stage.metrics, &connection.client, "too many are waiting for their backend");
-            return;
-        };
-        let engine = self.clone();
-        self.tasks.spawn(async move {
-            engine.disconnect(stage, &connection.client, &close).await;
-            drop(place);
-        });
+    /// A message that never came to a route.
+    fn turned_away(
+        &self,
+        stage: &Stage,
+        connection: &Connection,
+        message: &Incoming,
+        trail: &Trail,
+        refusal: &Refusal,
+    ) -> Outgoing {
+        let client = &connection.client;
+        let happening = Happening { client, event: ConnectionEvent::Message(message) };
+        let call = call(happening, "-");
+        record::refused(&stage.metrics, call.subject(), refusal);
+        let frame = gateway_responses::frame(refusal, client.id, call.request_id, message.id);
+        let bodies = Bodies { received: &message.body, sent: &frame.body };
+        let record = of_call(&call, happening, trail, (refusal.kind.status(), Some(refusal)), bodies);
+        record::ended(self, &stage.watch, &stage.watch.nowhere, &record);
+        record::note_error(connection, &record);
+        frame
     }
 
-    async fn disconnect(&self, mut stage: Arc<Stage>, client: &Client, close: &Close) {
-        let happening = Happening { client, event: ConnectionEvent::Disconnect(close) };
-        let call = call(happening, "$disconnect");
-        let mut began = None;
-        let mut pause = Duration::from_millis(100);
-        loop {
-            // As it is now: a reload may have corrected what made the last attempt fail.
-            stage = self.stage_of(client).unwrap_or(stage);
-            let Some(route) = &stage.routes.disconnect else {
-                record::disconnect_lost(&stage.metrics, client, "a reload removed the route");
-                return;
-            };
-            let attempt = async {
-                let _turn = stage.disconnect_turns.acquire().await.expect("the semaphore is never closed");
-                began.get_or_insert_with(Tick::now);
-                self.integrate(&stage, route, happening, &call, Keep::Nothing).await
-            };
-            let error = tokio::select! {
-                outcome = attempt => match outcome {
-                    Ok(reply) if !reply.status.is_server_error() => return,
-                    Ok(reply) => format!("the backend answered {}", reply.status),
-                    Err(refusal) => refusal.to_string(),
-                },
-                () = self.deadline.cancelled() => "the gateway stopped before its backend answered".to_owned(),
-            };
-            // Spread out, so that a thousand that failed together do not return together.
-            let wait = pause.mul_f64(rand::rng().random_range(0.5..1.0));
-            let tried_for = began.map_or(Duration::ZERO, |began| Tick::now().since(began));
-            if self.deadline.is_cancelled() || tried_for + wait > stage.limits.disconnect_retry {
-                record::disconnect_lost(&stage.metrics, client, &error);
-                return;
-            }
-            record::disconnect_retried(&stage.metrics, client, &error);
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {}
-                () = self.deadline.cancelled() => {}
-            }
-            pause = (pause * 2).min(Duration::from_secs(5));
+    /// A call sets out: its trace begins, or goes on, where there are traces.
+    pub fn set_out(&self, headers: Option<&HeaderMap>) -> Trail {
+        let trace = self.tracer.load().as_ref().and_then(|tracer| spans::begin(tracer, headers));
+        Trail { trace, ..Trail::default() }
+    }
+
+    /// A frame came, or goes out, for whoever watches.
+    pub fn note_frame(&self, stage: &Stage, connection: &Connection, direction: Direction, payload: &[u8]) {
+        if self.tail.is_watched() {
+            live::tell_frame(&self.tail, connection, direction, payload, stage.watch.data_trace);
         }
+    }
+
+    /// A call of `@connections` was answered.
+    pub fn pushed(&self, stage: &Stage, record: &Record<'_>) {
+        record::ended(self, &stage.watch, &stage.watch.pushes, record);
     }
 
     /// The tail that all calls share: ask the backend, write down how it went.
@@ -306,24 +382,58 @@ impl Engine {
         stage: &Stage,
         route: &Route,
         happening: Happening<'_>,
-        call: &Call<'_>,
+        (call, trail): (&mut Call<'_>, &mut Trail),
         keep: Keep,
     ) -> Result<Reply, Refusal> {
+        call.trace = trail.next_span();
         let began = route.integration.has_backend().then(Instant::now);
         let mapped = route.parameters.apply(&Scope { call, stage_variables: &stage.variables });
         let outcome = route.integration.send(call, happening, &stage.variables, mapped, keep).await;
-        record::integration(&stage.metrics, call, began, &outcome);
+        record::integration(&stage.metrics, call, trail, began, &outcome);
         outcome
     }
 }
 
 fn call<'a>(happening: Happening<'a>, route_key: &'a str) -> Call<'a> {
     let identity = happening.client.identity.load_full();
-    Call { event: Event::Connection(happening), route_key, request_id: Id::random(), at: Timestamp::now(), identity }
+    let event = Event::Connection(happening);
+    Call { event, route_key, request_id: Id::random(), at: Timestamp::now(), identity, trace: None }
 }
 
-fn of_no_route(client: &Client, request_id: Id) -> Subject<'_> {
-    Subject { stage: &client.stage, connection: Some(client.id), route_key: "-", request_id }
+fn count_message(stage: &Stage, message: &Incoming) {
+    stage.metrics.messages_in.increment(1);
+    stage.metrics.bytes_in.increment(message.body.len() as u64);
+}
+
+/// What a call brought, and what it was answered.
+struct Bodies<'a> {
+    received: &'a [u8],
+    sent: &'a [u8],
+}
+
+fn of_call<'a>(
+    call: &'a Call<'a>,
+    happening: Happening<'a>,
+    trail: &'a Trail,
+    (status, refusal): (u16, Option<&'a Refusal>),
+    bodies: Bodies<'a>,
+) -> Record<'a> {
+    Record {
+        what: What::Connection(happening),
+        stage: &happening.client.stage,
+        route_key: call.route_key,
+        request_id: call.request_id,
+        at: call.at,
+        identity: call.identity.as_deref(),
+        trail,
+        status,
+        refusal,
+        took: trail.began.elapsed(),
+        received: bodies.received.len() as u64,
+        sent: bodies.sent.len() as u64,
+        body: bodies.received,
+        answer: bodies.sent,
+    }
 }
 
 fn opening(reply: Reply, of_token: Option<HeaderValue>, place: Place) -> Result<Opening, Refusal> {

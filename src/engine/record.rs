@@ -1,15 +1,17 @@
-//! What is written down of every call, however it ended: the metrics and one debug line.
+//! What is written down of every call, however it ended: the metrics, and what `execution`, `live` and `spans` make of it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
-
-use crate::model::call::{Call, Reply, Subject};
+use super::{Engine, execution, live, spans};
+use crate::api::watch::{Level, RouteWatch, StageWatch};
+use crate::connections::Connection;
+use crate::model::call::{Call, ConnectionEvent, Reply, Subject};
 use crate::model::client::Client;
 use crate::model::clock::Tick;
 use crate::model::close::Close;
+use crate::model::record::{Leg, Record, Trail, What};
 use crate::model::refusal::{Cause, Fault, Kind, Refusal};
 use crate::telemetry::metrics::StageMetrics;
 
@@ -52,11 +54,15 @@ fn failures((api, stage): (&str, &str), detail: &str) -> &'static OncePerSecond 
 pub fn integration<B>(
     metrics: &StageMetrics,
     call: &Call<'_>,
+    trail: &mut Trail,
     began: Option<Instant>,
     outcome: &Result<Reply<B>, Refusal>,
 ) {
+    let status = outcome.as_ref().ok().map(|reply| reply.status.as_u16());
     if let Some(began) = began {
-        metrics.integration_latency.record(began.elapsed().as_secs_f64());
+        let took = began.elapsed();
+        metrics.integration_latency.record(took);
+        trail.integration = Some(Leg { began, took, status, span: call.trace.as_ref().map(|trace| trace.span_id) });
     }
     match outcome {
         Ok(reply) if reply.status.is_client_error() || reply.status.is_server_error() => {
@@ -74,7 +80,8 @@ pub fn integration<B>(
 /// A call was refused, or failed.
 pub fn refused(metrics: &StageMetrics, subject: Subject<'_>, refusal: &Refusal) {
     match refusal.kind {
-        Kind::IntegrationUnreachable | Kind::Busy => metrics.execution_errors.unreachable.increment(1),
+        Kind::IntegrationUnreachable => metrics.execution_errors.unreachable.increment(1),
+        Kind::Busy => metrics.execution_errors.busy.increment(1),
         Kind::IntegrationTimeout => metrics.execution_errors.timeout.increment(1),
         Kind::IntegrationFailure => metrics.execution_errors.bad_answer.increment(1),
         Kind::Internal => metrics.execution_errors.internal.increment(1),
@@ -86,6 +93,8 @@ pub fn refused(metrics: &StageMetrics, subject: Subject<'_>, refusal: &Refusal) 
         | Kind::InvalidApiKey
         | Kind::Throttled
         | Kind::QuotaExceeded
+        | Kind::Gone
+        | Kind::OutboxFull
         | Kind::NotFound
         | Kind::BadRequest
         | Kind::BadRequestBody
@@ -119,20 +128,79 @@ pub fn refused(metrics: &StageMetrics, subject: Subject<'_>, refusal: &Refusal) 
     }
 }
 
+/// A call is over, and told of: to its route's counters, the access log, the gateway's own log, whoever watches, and the
+/// collector of traces.
+pub fn ended(engine: &Engine, watch: &StageWatch, route: &RouteWatch, record: &Record<'_>) {
+    count(watch, route, record);
+    if let Some(log) = &watch.access_log {
+        log.format.with_line(record, |line| log.write(line));
+    }
+    if route.level != Level::Off {
+        execution::log(watch, route, record);
+    }
+    if engine.tail.is_watched() {
+        live::tell(&engine.tail, watch, route, record);
+    }
+    if record.trail.trace.is_some()
+        && let Some(tracer) = &*engine.tracer.load()
+    {
+        spans::end(tracer, route, record);
+    }
+}
+
+fn count(watch: &StageWatch, route: &RouteWatch, record: &Record<'_>) {
+    let is_of_client = match record.what {
+        What::Push(_) => false,
+        // It may have been delivered at the third attempt, a minute later.
+        What::Connection(happening) => !matches!(happening.event, ConnectionEvent::Disconnect(_)),
+        What::Request(_) => true,
+    };
+    if is_of_client {
+        watch.metrics.latency.record(record.took);
+    }
+    if route.key == watch.nowhere.key && *record.route_key != *route.key {
+        // A connect or a disconnect that no route is there for.
+        return;
+    }
+    let metrics = &route.metrics;
+    metrics.calls.increment(1);
+    metrics.latency.record(record.took);
+    if let Some(exported) = &route.exported {
+        exported.latency.record(record.took.as_secs_f64());
+    }
+    match record.refusal.map(|refusal| refusal.kind.fault()) {
+        Some(Fault::Client) => {
+            metrics.client_errors.increment(1);
+            let is_throttle = record.refusal.and_then(|refusal| refusal.cause).is_some_and(Cause::is_throttle);
+            metrics.throttled.increment(is_throttle.into());
+        }
+        Some(Fault::Backend | Fault::Gateway) => metrics.execution_errors.increment(1),
+        None if record.trail.integration.is_some() && record.status >= 400 => metrics.integration_errors.increment(1),
+        None => {}
+    }
+}
+
+/// The connection remembers what went wrong last, for whoever looks at it.
+pub fn note_error(connection: &Connection, record: &Record<'_>) {
+    if let Some(refusal) = record.refusal {
+        connection.note_error(record.at, refusal.to_string());
+    }
+}
+
 /// An HTTP request got its answer's head.
-pub fn requested(metrics: &StageMetrics, began: Instant, status: StatusCode) {
-    metrics.request_latency.record(began.elapsed().as_secs_f64());
-    metrics.requests(status.as_u16()).increment(1);
+pub fn requested(metrics: &StageMetrics, took: Duration, status: u16) {
+    metrics.request_latency.record(took);
+    metrics.requests(status).increment(1);
 }
 
 pub fn opened(metrics: &StageMetrics, client: &Client) {
-    metrics.open.increment(1.0);
+    metrics.open.up(1);
     metrics.opened.increment(1);
     tracing::debug!(connection_id = %client.id, stage = &*client.stage.stage, "a connection opened");
 }
 
 pub fn closed(metrics: &StageMetrics, client: &Client, close: &Close) {
-    metrics.open.decrement(1.0);
+    metrics.open.down(1);
     metrics.closed(close.code).increment(1);
     tracing::debug!(
         connection_id = %client.id, stage = &*client.stage.stage, code = close.code, reason = &*close.reason,

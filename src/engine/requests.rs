@@ -6,19 +6,19 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HOST, ORIGIN};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri};
 
 use super::admission::check_origin;
-use super::{Engine, gateway_responses, record};
+use super::ongoing::{Ongoing, Outcome};
+use super::{Engine, record};
 use crate::api::http_stage::{HttpLimits, HttpRoute, HttpStage};
 use crate::expressions::scope::Scope;
 use crate::model::body::{Body, Progress, Unread};
 use crate::model::call::{Call, Event, Reply, Subject};
 use crate::model::clock::Timestamp;
 use crate::model::headers;
-use crate::model::id::Id;
-use crate::model::identity::Identity;
 use crate::model::limits;
+use crate::model::record::Trail;
 use crate::model::refusal::{Kind, Refusal};
 use crate::model::request::HttpRequest;
 use crate::model::signature;
@@ -28,9 +28,6 @@ use crate::steps::integrations::RequestIntegration;
 use crate::steps::integrations::http_proxy::forward;
 use crate::steps::transforms::http_parameters::Outgoing;
 use crate::steps::transforms::http_parameters::response::OfStatus;
-use crate::telemetry::metrics::StageMetrics;
-
-const APIGW_REQUESTID: HeaderName = HeaderName::from_static("apigw-requestid");
 
 /// A request with its body, which may still be on its way.
 pub struct Asked {
@@ -38,20 +35,6 @@ pub struct Asked {
     pub request: Box<HttpRequest>,
     pub body: Body,
     pub progress: Arc<Progress>,
-}
-
-/// Counts a request whose client left before its answer was there.
-struct Counted<'a> {
-    metrics: &'a StageMetrics,
-    is_answered: bool,
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        if !self.is_answered {
-            self.metrics.cancelled.increment(1);
-        }
-    }
 }
 
 /// What of a request is handed on to whoever answers it.
@@ -69,98 +52,94 @@ pub struct Carried {
 
 impl Engine {
     /// A request: every one gets an answer. `route` is what its method and path led to, or why they led nowhere.
-    pub async fn request(&self, stage: &HttpStage, route: Result<&HttpRoute, Refusal>, asked: Asked) -> Reply<Body> {
-        let began = Instant::now();
-        let request_id = Id::random();
-        let mut counted = Counted { metrics: &stage.metrics, is_answered: false };
-        let mut reply = match &stage.cors {
-            Some(cors) if cors::is_preflight(&asked.request.head.method, &asked.request.head.headers) => {
-                let mut reply = match self.throttle_request(stage, None, &asked.request) {
-                    Ok(()) => Reply::new(StatusCode::NO_CONTENT, Body::default()),
-                    Err(refusal) => {
-                        let subject = Subject { stage: &stage.key, connection: None, route_key: "-", request_id };
-                        record::refused(&stage.metrics, subject, &refusal);
-                        gateway_responses::request(&refusal)
-                    }
-                };
-                reply.headers.extend(cors.preflight(&asked.request.head.headers));
-                reply
+    pub async fn request(
+        self: &Arc<Self>,
+        stage: &Arc<HttpStage>,
+        route: Result<&HttpRoute, Refusal>,
+        asked: Asked,
+    ) -> Reply<Body> {
+        let Asked { request, body, progress } = asked;
+        let watch = route.as_ref().map_or(&stage.watch.nowhere, |route| &route.watch);
+        let mut ongoing = Ongoing::new(self, stage, watch, request, progress);
+        let head = &ongoing.request.head;
+        let outcome = match &stage.cors {
+            Some(cors) if cors::is_preflight(&head.method, &head.headers) => {
+                let mut outcome = Outcome::from(match self.throttle_request(stage, None, &ongoing.request) {
+                    Ok(()) => Ok(Reply::new(StatusCode::NO_CONTENT, Body::default())),
+                    Err(refusal) => Err(refused_nowhere(stage, &ongoing, refusal)),
+                });
+                outcome.reply.headers.extend(cors.preflight(&head.headers));
+                outcome
             }
             cors => {
-                let origin = asked.request.head.headers.get(ORIGIN).filter(|_| cors.is_some()).cloned();
-                let mut reply = match route {
-                    Ok(route) => self.answer(stage, route, request_id, asked).await,
+                let origin = head.headers.get(ORIGIN).filter(|_| cors.is_some()).cloned();
+                let mut outcome = Outcome::from(match route {
+                    Ok(route) => self.answer(stage, route, &mut ongoing, body).await,
                     Err(refusal) => {
                         // Whoever looks for what there is counts as well.
-                        let refusal = self.throttle_request(stage, None, &asked.request).err().unwrap_or(refusal);
-                        let subject = Subject { stage: &stage.key, connection: None, route_key: "-", request_id };
-                        record::refused(&stage.metrics, subject, &refusal);
-                        gateway_responses::request(&refusal)
+                        let refusal = self.throttle_request(stage, None, &ongoing.request).err().unwrap_or(refusal);
+                        Err(refused_nowhere(stage, &ongoing, refusal))
                     }
-                };
+                });
                 if let Some(cors) = cors {
-                    cors.apply(origin.as_ref(), &mut reply.headers);
+                    cors.apply(origin.as_ref(), &mut outcome.reply.headers);
                 }
-                reply
+                outcome
             }
         };
-        reply.headers.insert(APIGW_REQUESTID, request_id.header());
-        counted.is_answered = true;
-        record::requested(&stage.metrics, began, reply.status);
-        reply
+        ongoing.answer(outcome)
     }
 
-    async fn answer(&self, stage: &HttpStage, route: &HttpRoute, request_id: Id, asked: Asked) -> Reply<Body> {
-        let Asked { mut request, mut body, progress } = asked;
-        let subject = Subject { stage: &stage.key, connection: None, route_key: &route.key, request_id };
-        let admitted = match self.throttle_request(stage, Some(route), &request) {
-            Ok(()) if route.admission.is_open() && !route.needs_body() => Ok(None),
+    async fn answer(
+        &self,
+        stage: &HttpStage,
+        route: &HttpRoute,
+        ongoing: &mut Ongoing,
+        mut body: Body,
+    ) -> Result<Reply<Body>, Refusal> {
+        match self.throttle_request(stage, Some(route), &ongoing.request) {
+            Ok(()) if route.admission.is_open() && !route.needs_body() => {}
             // Boxed: the future of every other request would keep room for it.
-            Ok(()) => Box::pin(self.admit(stage, route, request_id, &mut request, &mut body, &progress)).await,
-            Err(refusal) => Err(refusal),
-        };
-        let identity = match admitted {
-            Ok(identity) => identity,
+            Ok(()) => Box::pin(self.admit(stage, route, ongoing, &mut body)).await.map_err(|refusal| {
+                record::refused(&stage.metrics, ongoing.subject(), &refusal);
+                refusal
+            })?,
             Err(refusal) => {
-                record::refused(&stage.metrics, subject, &refusal);
-                return gateway_responses::request(&refusal);
+                record::refused(&stage.metrics, ongoing.subject(), &refusal);
+                return Err(refusal);
             }
-        };
-        let headers = headers_to_send(route, &mut request);
-        let event = Event::Request(&request);
-        let call = Call { event, route_key: &route.key, request_id, at: Timestamp::now(), identity };
-        let outcome =
-            self.integrate_request(stage, route, &call, &request, Passed { headers, body, progress: &progress }).await;
-        outcome.unwrap_or_else(|refusal| gateway_responses::request(&refusal))
+        }
+        let headers = headers_to_send(route, &mut ongoing.request);
+        let Ongoing { request, trail, progress, request_id, at, identity, .. } = ongoing;
+        let event = Event::Request(request);
+        let (request_id, at, trace) = (*request_id, *at, trail.next_span());
+        let call = Call { event, route_key: &route.key, request_id, at, identity: identity.clone(), trace };
+        self.integrate_request(stage, route, (&call, trail), request, Passed { headers, body, progress }).await
     }
 
-    /// Everything between the throttles and the integration; gives back who is calling. The body is read no earlier than
+    /// Everything between the throttles and the integration; finds out who is calling. The body is read no earlier than
     /// it has to be.
     async fn admit(
         &self,
         stage: &HttpStage,
         route: &HttpRoute,
-        request_id: Id,
-        request: &mut HttpRequest,
+        ongoing: &mut Ongoing,
         body: &mut Body,
-        progress: &Progress,
-    ) -> Result<Option<Arc<Identity>>, Refusal> {
+    ) -> Result<(), Refusal> {
+        let Ongoing { request, trail, progress, identity, request_id, at, .. } = ongoing;
+        let (request_id, at, route_key) = (*request_id, *at, route.key.as_str());
         if route.admission.needs_body() {
-            let (event, at) = (Event::Request(request), Timestamp::now());
-            self.precheck(
-                stage,
-                route,
-                request,
-                &Call { event, route_key: &route.key, request_id, at, identity: None },
-            )?;
+            let event = Event::Request(request);
+            let call = Call { event, route_key, request_id, at, identity: None, trace: None };
+            self.precheck(stage, route, request, &call)?;
             read(request, body, progress, &stage.limits).await?;
         }
-        let mut identity = None;
         if !route.admission.is_open() {
             let event = Event::Request(request);
-            let mut call = Call { event, route_key: &route.key, request_id, at: Timestamp::now(), identity };
-            self.admit_request(stage, route, request, &request.head.headers, &mut call).await?;
-            identity = call.identity;
+            let mut call = Call { event, route_key, request_id, at, identity: None, trace: None };
+            let admitted = self.admit_request(stage, route, request, &request.head.headers, (&mut call, trail)).await;
+            *identity = call.identity;
+            admitted?;
         }
         if route.needs_body() && !route.admission.needs_body() {
             read(request, body, progress, &stage.limits).await?;
@@ -171,7 +150,7 @@ impl Engine {
                 request.head.uri = uri;
             }
         }
-        Ok(identity)
+        Ok(())
     }
 
     /// The tail of every request: ask what answers for the route, write down how it went, shape the answer.
@@ -179,7 +158,7 @@ impl Engine {
         &self,
         stage: &HttpStage,
         route: &HttpRoute,
-        call: &Call<'_>,
+        (call, trail): (&Call<'_>, &mut Trail),
         request: &HttpRequest,
         passed: Passed<'_>,
     ) -> Result<Reply<Body>, Refusal> {
@@ -202,7 +181,7 @@ impl Engine {
             RequestIntegration::Mock(mock) => Ok(mock.answer(call, &stage.variables).with_body()),
         };
         let began = (!matches!(route.integration, RequestIntegration::Mock(_))).then_some(began);
-        record::integration(&stage.metrics, call, began, &outcome);
+        record::integration(&stage.metrics, call, trail, began, &outcome);
         let mut reply = outcome?;
         if let Some(mappings) = route.response_parameters.for_status(reply.status.as_u16()) {
             let shaped = Box::pin(shape(mappings, &scope, &mut reply)).await;
@@ -213,47 +192,57 @@ impl Engine {
 
     /// A request for another protocol than HTTP. With a 101 comes the backend's stream that speaks it.
     pub async fn upgrade(
+        self: &Arc<Self>,
+        stage: &Arc<HttpStage>,
+        route: &HttpRoute,
+        request: Box<HttpRequest>,
+        protocol: HeaderValue,
+    ) -> (Reply<Body>, Option<Carried>) {
+        let mut ongoing = Ongoing::new(self, stage, &route.watch, request, Arc::default());
+        let switched = self.switch(stage, route, &mut ongoing, protocol).await;
+        let until = ongoing.identity.as_ref().and_then(|identity| identity.expiry).map(|expiry| expiry.at);
+        match switched {
+            Ok((reply, stream)) => {
+                let carried = stream.map(|switched| Carried { switched, until });
+                (ongoing.answer(Outcome { reply, refusal: None }), carried)
+            }
+            Err(refusal) => (ongoing.answer(Outcome::from(Err(refusal))), None),
+        }
+    }
+
+    async fn switch(
         &self,
         stage: &HttpStage,
         route: &HttpRoute,
-        mut request: Box<HttpRequest>,
+        ongoing: &mut Ongoing,
         protocol: HeaderValue,
-    ) -> (Reply<Body>, Option<Carried>) {
-        let began = Instant::now();
-        let request_id = Id::random();
-        let subject = Subject { stage: &stage.key, connection: None, route_key: &route.key, request_id };
+    ) -> Result<(Reply<Body>, Option<Switched>), Refusal> {
+        let request = &ongoing.request;
         let admitted = check_origin(
             &stage.entrance,
             &request.head.headers,
-            (request.scheme, &host_of(&request)),
+            (request.scheme, &host_of(request)),
             request.client_certificate.is_some(),
         )
-        .and_then(|()| self.throttle_request(stage, Some(route), &request));
+        .and_then(|()| self.throttle_request(stage, Some(route), request));
         let admitted = match admitted {
-            Ok(()) => {
-                let (mut body, progress) = (Body::default(), Progress::default());
-                self.admit(stage, route, request_id, &mut request, &mut body, &progress).await
-            }
+            Ok(()) => self.admit(stage, route, ongoing, &mut Body::default()).await,
             Err(refusal) => Err(refusal),
         };
-        let identity = match admitted {
-            Ok(identity) => identity,
-            Err(refusal) => {
-                record::refused(&stage.metrics, subject, &refusal);
-                let mut reply = gateway_responses::request(&refusal);
-                reply.headers.insert(APIGW_REQUESTID, request_id.header());
-                record::requested(&stage.metrics, began, reply.status);
-                return (reply, None);
-            }
-        };
-        let until = identity.as_ref().and_then(|identity| identity.expiry).map(|expiry| expiry.at);
-        let headers = headers_to_send(route, &mut request);
-        let event = Event::Request(&request);
-        let call = Call { event, route_key: &route.key, request_id, at: Timestamp::now(), identity };
+        if let Err(refusal) = admitted {
+            record::refused(&stage.metrics, ongoing.subject(), &refusal);
+            return Err(refusal);
+        }
+        let headers = headers_to_send(route, &mut ongoing.request);
+        let Ongoing { request, trail, request_id, at, identity, .. } = ongoing;
+        let event = Event::Request(request);
+        let (request_id, at, trace) = (*request_id, *at, trail.next_span());
+        let call = Call { event, route_key: &route.key, request_id, at, identity: identity.clone(), trace };
+        let began = Instant::now();
         let outcome = match &route.integration {
             RequestIntegration::HttpProxy(forward) if !self.is_draining() => {
                 let scope = Scope { call: &call, stage_variables: &stage.variables };
-                match prepared(forward.outgoing(&call, &request, headers), route, &scope) {
+                match prepared(forward.outgoing(&call, request, headers), route, &scope) {
                     Ok(outgoing) => forward.upgrade(outgoing, protocol).await,
                     Err(refusal) => Err(refusal),
                 }
@@ -267,12 +256,15 @@ impl Engine {
             Ok((reply, stream)) => (Ok(reply), stream),
             Err(refusal) => (Err(refusal), None),
         };
-        record::integration(&stage.metrics, &call, Some(began), &outcome);
-        let mut reply = outcome.unwrap_or_else(|refusal| gateway_responses::request(&refusal));
-        reply.headers.insert(APIGW_REQUESTID, request_id.header());
-        record::requested(&stage.metrics, began, reply.status);
-        (reply, stream.map(|switched| Carried { switched, until }))
+        record::integration(&stage.metrics, &call, trail, Some(began), &outcome);
+        outcome.map(|reply| (reply, stream))
     }
+}
+
+/// A request that led to no route.
+fn refused_nowhere(stage: &HttpStage, ongoing: &Ongoing, refusal: Refusal) -> Refusal {
+    record::refused(&stage.metrics, Subject { route_key: "-", ..ongoing.subject() }, &refusal);
+    refusal
 }
 
 /// A URI without the parameters of its presigning; `None` if it has none.

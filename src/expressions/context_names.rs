@@ -102,11 +102,16 @@ pub fn check(name: &str, protocol: Protocol) -> Result<(), Error> {
     }
     let mut known = [EVERYWHERE, own].concat();
     known.sort_unstable();
-    let help = match nearest(name, &known) {
+    Err(unknown(name, &known))
+}
+
+/// `name` is none of those that are `known`.
+pub fn unknown(name: &str, known: &[&'static str]) -> Error {
+    let help = match nearest(name, known) {
         Some(near) => format!("did you mean `context.{near}`?"),
         None => format!("there are {}", known.join(", ")),
     };
-    Err(Error::new(0, format!("`context.{name}` is unknown"), help))
+    Error::new(0, format!("`context.{name}` is unknown"), help)
 }
 
 fn is_among(name: &str, names: &[&str]) -> bool {

@@ -1,5 +1,6 @@
 //! The small languages of `routes.toml`: pure functions from a text and a call to a text.
 //!
+//! `log_format` is a line of an access log, filled in when a call is over (`log_fields` has its variables).
 //! `json_path` finds values in a message, `selection` makes a route key of them, `variables` fills them
 //! into URIs and mock responses, and `target` into paths that stay paths. `variable` is a single one of those,
 //! and `context_names` knows what `context.` may be followed by; `pieces` is the cut into literal text and
@@ -8,6 +9,8 @@
 
 pub mod context_names;
 pub mod json_path;
+mod log_fields;
+pub mod log_format;
 mod pieces;
 pub mod scope;
 pub mod selection;

@@ -198,8 +198,8 @@ mod tests {
             client_certificate: None,
         };
         let event = Event::Request(&request);
-        let call =
-            Call { event, route_key: "PUT /pets/{id}", request_id: Id::random(), at: Timestamp(0), identity: None };
+        let (route_key, request_id) = ("PUT /pets/{id}", Id::random());
+        let call = Call { event, route_key, request_id, at: Timestamp(0), identity: None, trace: None };
         let stage_variables = StageVariables::from([("colour".to_owned(), "blue".to_owned())]);
         let template = Template::parse(template, Allowed::REQUEST).unwrap();
         assert_eq!(template.render(&Scope { call: &call, stage_variables: &stage_variables }), expected);

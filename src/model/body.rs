@@ -42,6 +42,7 @@ pub enum Unread {
 pub struct Progress {
     /// The tick of the last piece; 0 before the first.
     last: AtomicU64,
+    length: AtomicU64,
     too_long: AtomicBool,
     broken: AtomicBool,
     waiting: AtomicBool,
@@ -50,6 +51,16 @@ pub struct Progress {
 impl Progress {
     pub fn note(&self, now: Tick) {
         self.last.store(now.0, Relaxed);
+    }
+
+    /// A piece of this length came.
+    pub fn note_piece(&self, length: usize) {
+        self.length.fetch_add(length as u64, Relaxed);
+    }
+
+    /// Bytes that came so far.
+    pub fn length(&self) -> u64 {
+        self.length.load(Relaxed)
     }
 
     pub fn note_too_long(&self) {

@@ -13,6 +13,7 @@ use super::id::{ConnectionId, Id};
 use super::identity::{Granted, Identity};
 use super::request::HttpRequest;
 use super::signature;
+use super::trace::{self, TraceContext};
 
 /// One thing asked, as the engine and its steps see it.
 pub struct Call<'a> {
@@ -22,6 +23,8 @@ pub struct Call<'a> {
     pub at: Timestamp,
     /// Who is calling, as far as the steps so far have found out.
     pub identity: Option<Arc<Identity>>,
+    /// What is called next is told of this span, where there is a trace.
+    pub trace: Option<TraceContext>,
 }
 
 #[derive(Clone, Copy)]
@@ -88,6 +91,15 @@ impl Incoming {
 }
 
 impl<'a> Call<'a> {
+    /// The same call, about an event that was changed on the way.
+    pub fn about<'b>(&self, event: Event<'b>) -> Call<'b>
+    where
+        'a: 'b,
+    {
+        let Self { route_key, request_id, at, .. } = *self;
+        Call { event, route_key, request_id, at, identity: self.identity.clone(), trace: self.trace.clone() }
+    }
+
     pub fn subject(&self) -> Subject<'a> {
         let connection = match self.event {
             Event::Connection(happening) => Some(happening.client.id),
@@ -101,8 +113,21 @@ impl<'a> Call<'a> {
         self.identity.as_ref()?.granted.as_deref()
     }
 
-    /// `Root=1-{time}-{random}`, as AWS makes one for each call; the same whoever asks.
+    /// Tells whoever is called of the trace, in the headers of W3C's; AWS's own is `trace_id`.
+    pub fn pass_trace_on(&self, headers: &mut HeaderMap) {
+        let Some(trace) = &self.trace else { return };
+        headers.insert(trace::TRACEPARENT, trace.traceparent());
+        match &trace.state {
+            Some(state) => headers.insert(trace::TRACESTATE, state.clone()),
+            None => headers.remove(trace::TRACESTATE),
+        };
+    }
+
+    /// `Root=1-{time}-{random}`, as AWS makes one for each call; the same whoever asks. Within a trace it is that.
     pub fn trace_id(&self) -> HeaderValue {
+        if let Some(trace) = &self.trace {
+            return trace.amzn();
+        }
         let mut text = *b"Root=1-00000000-000000000000000000000000";
         let time = ((self.at.0 / 1000) as u32).to_be_bytes();
         let random = self.request_id.bytes();

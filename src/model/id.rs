@@ -15,7 +15,7 @@ const BYTES: usize = 11;
 const CHARACTERS: usize = 16;
 
 /// Names a request or a message.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id([u8; BYTES]);
 
 impl Id {
@@ -51,7 +51,7 @@ impl fmt::Debug for Id {
 }
 
 /// Names a connection, and the node that holds it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(Id);
 
 impl ConnectionId {
@@ -77,6 +77,10 @@ impl ConnectionId {
         let length = URL_SAFE.decode_slice(text, &mut bytes).ok()?;
         let bytes = <[u8; BYTES]>::try_from(&bytes[..length]).ok()?;
         Some(Self(Id(bytes)))
+    }
+
+    pub fn id(&self) -> Id {
+        self.0
     }
 
     pub fn text(&self) -> IdText {

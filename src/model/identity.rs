@@ -131,6 +131,12 @@ impl Granted {
 }
 
 impl Identity {
+    /// Who called: the principal of an authorizer, or whose credential signed.
+    pub fn user(&self) -> Option<&str> {
+        let granted = self.granted.as_deref().and_then(|granted| granted.principal_id());
+        granted.or_else(|| self.signer.as_ref().map(|signer| signer.user.as_str()))
+    }
+
     /// `requestContext.authorizer` of a connection's events: flat, and of a context every value is text. The latency
     /// is in the event of `$connect` alone.
     pub fn shown_on_connection(&self, is_connect: bool) -> Option<Value> {

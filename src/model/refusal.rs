@@ -38,6 +38,17 @@ macro_rules! causes {
         impl Cause {
             pub const ALL: &'static [Cause] = &[$(Cause::$cause),*];
 
+            /// Too much was asked, by whatever measure.
+            pub fn is_throttle(self) -> bool {
+                !self.is_denial() && self != Cause::AuthorizerFailure
+            }
+
+            /// Who asked may not, or did not say who it is.
+            pub fn is_denial(self) -> bool {
+                use Cause::{ApiKey, Denied, Origin, ResourcePolicy, Unauthorized};
+                matches!(self, Origin | ResourcePolicy | ApiKey | Unauthorized | Denied)
+            }
+
             pub fn name(self) -> &'static str {
                 match self { $(Cause::$cause => $name,)* }
             }
@@ -128,6 +139,10 @@ refusals! {
     RequestTooLarge "REQUEST_TOO_LARGE" Client 413 "Request Entity Too Large";
     /// The request's body did not come in time.
     TooSlow "REQUEST_TIMEOUT" Client 408 "Request Timeout";
+    /// A push for a connection that is not open.
+    Gone "GONE" Client 410 "Gone";
+    /// A push for a connection that has no room for it.
+    OutboxFull "OUTBOX_FULL" Client 429 "Limit Exceeded";
     /// Everybody who could answer is busy, and so is the queue for them.
     Busy "INTEGRATION_BUSY" Backend 503 "Internal server error";
     /// A mapped parameter cannot be made of this message.

@@ -2,7 +2,7 @@
 //! (by host, base path and stage).
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,21 +11,24 @@ use http::{HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use parking_lot::Mutex;
+use tokio::io::DuplexStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::acme::Challenges;
+use super::exchange::{self, Accepted};
 use crate::api::directory::{Host, Place};
 use crate::api::gateway::Gateway;
-use crate::connections::Peer;
+use crate::connections::{Peer, Wire};
 use crate::engine::Engine;
 use crate::engine::reached::reached;
 use crate::model::answer::{self, Answer};
 use crate::model::forwarded::{self, Hop, Stamp};
 use crate::model::limits;
+use crate::transports::callback::{self, Called};
+use crate::transports::dashboard::Dashboard;
 use crate::transports::http::{self as requests, Arrived};
 use crate::transports::websocket::upgrade;
-use crate::transports::{callback, operations};
 
 /// Whom a listener is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,19 +40,27 @@ pub enum Audience {
 /// What stands behind a listener.
 pub struct FrontDoor {
     engine: Arc<Engine>,
-    audience: Audience,
     challenges: Arc<Challenges>,
+    /// What operators get to see; a door for clients has none.
+    dashboard: Option<Dashboard>,
 }
 
 impl FrontDoor {
-    pub fn new(engine: Arc<Engine>, audience: Audience, challenges: Arc<Challenges>) -> Self {
-        Self { engine, audience, challenges }
+    pub fn for_clients(engine: Arc<Engine>, challenges: Arc<Challenges>) -> Self {
+        Self { engine, challenges, dashboard: None }
+    }
+
+    pub fn for_operators(engine: Arc<Engine>, challenges: Arc<Challenges>) -> Self {
+        let door = Arc::new(Self::for_clients(engine.clone(), challenges.clone()));
+        let dial = Arc::new(move |address| dial(&door, address));
+        Self { dashboard: Some(Dashboard::new(engine.clone(), dial)), engine, challenges }
     }
 
     pub async fn answer(&self, request: Request<Incoming>, peer: &Peer, memory: &Memory) -> Answer {
-        match self.audience {
-            Audience::Operators => operations::answer(&self.engine, &request),
-            Audience::Clients => self.answer_client(request, peer, memory).await,
+        match &self.dashboard {
+            // Boxed: the future of every client's request would keep room for it.
+            Some(dashboard) => Box::pin(dashboard.answer(request, peer.remote)).await,
+            None => self.answer_client(request, peer, memory).await,
         }
     }
 
@@ -86,11 +97,13 @@ impl FrontDoor {
         if target.len() > limits::URL && destination.requests.is_none() {
             return answer::error(StatusCode::URI_TOO_LONG, "BadRequestException", answer::message("URI Too Long"));
         }
-        if let Some((_, stage, id)) = &destination.connection
+        if let Some((place, stage, id)) = &destination.connection
             && !asks_upgrade
         {
+            let domain_name = known.domain_name(place, peer, &self.engine);
+            let called = Called { stage, id, source_ip: peer.remote, domain_name: &domain_name };
             // Boxed, here and below: the future of every other request would keep room for these.
-            return Box::pin(callback::answer(&self.engine, &gateway, stage, id, request)).await;
+            return Box::pin(callback::answer(&self.engine, &gateway, called, request)).await;
         }
         if destination.is_of_connections && (asks_upgrade || !destination.is_below_connections) {
             return answer::forbidden();
@@ -131,35 +144,44 @@ impl FrontDoor {
 
     /// Where the connection is counted for as long as it lives.
     pub fn connections(&self) -> &TaskTracker {
-        match self.audience {
-            Audience::Clients => &self.engine.exchanges,
-            Audience::Operators => &self.engine.lookers_on,
-        }
+        if self.is_for_clients() { &self.engine.exchanges } else { &self.engine.lookers_on }
     }
 
     pub fn is_for_clients(&self) -> bool {
-        self.audience == Audience::Clients
+        self.dashboard.is_none()
     }
 
     /// A connection did not get as far as HTTP.
-    pub fn handshake_failed(&self, client: std::net::IpAddr, why: &str) {
+    pub fn handshake_failed(&self, client: IpAddr, why: &str) {
         self.engine.metrics.handshake_errors.increment(1);
         tracing::debug!(%client, "a connection ended before its first request: {why}");
     }
 
     /// Ends when kept-alive connections shall close.
     pub fn closing(&self) -> &CancellationToken {
-        match self.audience {
-            Audience::Clients => &self.engine.closing,
-            // They look on until the end.
-            Audience::Operators => &self.engine.closed,
-        }
+        // Operators look on until the end.
+        if self.is_for_clients() { &self.engine.closing } else { &self.engine.closed }
     }
 
     pub fn accept_failed(&self, error: &io::Error) {
         self.engine.metrics.accept_errors.increment(1);
         tracing::error!(%error, "a connection could not be accepted; is the limit of open files too low?");
     }
+}
+
+/// A connection to the client side of this gateway, as if it had been accepted from that address.
+fn dial(door: &Arc<FrontDoor>, address: IpAddr) -> DuplexStream {
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let listeners = door.engine.listeners();
+    let listener = listeners.iter().find_map(|at| {
+        let (scheme, address) = at.split_once("://")?;
+        Some((if scheme == "https" { "https" } else { "http" }, address.parse().ok()?))
+    });
+    let (scheme, local) = listener.unwrap_or(("http", SocketAddr::from(([127, 0, 0, 1], 80))));
+    let wire = Wire::Other(Box::new(far));
+    let accepted = Accepted { wire, remote: address, local, scheme, certificate: None, is_http_2: false };
+    door.connections().spawn(exchange::serve(accepted, door.clone()));
+    near
 }
 
 /// The client behind trusted proxies, and the request's headers with this hop written into them.

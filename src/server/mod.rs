@@ -11,6 +11,7 @@ mod shutdown;
 pub mod systemd;
 mod tls;
 mod usage;
+mod watch;
 
 use std::collections::HashMap;
 use std::io;
@@ -26,9 +27,10 @@ use crate::api::kept::Kept;
 use crate::api::tls::Material;
 use crate::engine::{CallbackBase, Engine};
 use crate::model::address::{Address, ListenAt};
-use crate::model::clock::Tick;
+use crate::model::clock::{Tick, Timestamp};
 use crate::outbound::backends;
 use crate::store;
+use crate::telemetry::process;
 use crate::transports::websocket::sweeper;
 use acme::{Acme, Challenges};
 use front_door::{Audience, FrontDoor};
@@ -36,6 +38,7 @@ use listener::{Bound, Listener};
 use systemd::PassedSockets;
 use tls::Acceptor;
 use usage::Usage;
+use watch::{Watch, WatchError};
 
 /// A running gateway.
 pub struct Server {
@@ -52,6 +55,8 @@ pub struct Server {
     kept: Arc<Kept>,
     /// Writes what API keys used.
     usage: Arc<Usage>,
+    /// Access logs and traces.
+    watch: Watch,
     /// The sweeper, the upkeep and the writing of usage: they run until the server is dropped.
     _upkeep: [AbortOnDropHandle<()>; 3],
 }
@@ -96,6 +101,8 @@ pub enum StartError {
     Tls(#[from] rustls::Error),
     #[error("cannot count what API keys use: {0}")]
     Usage(#[from] store::usage::Error),
+    #[error(transparent)]
+    Watch(#[from] WatchError),
 }
 
 impl Server {
@@ -105,7 +112,10 @@ impl Server {
         let (tls, acme) = (gateway.tls.take(), gateway.acme.take());
         let usage = Usage::new(kept.meters.clone());
         usage.prepare(&settings.data_dir)?;
+        let watch = Watch::default();
+        let opened = watch.open(None, &gateway)?;
         let engine = Arc::new(Engine::new(gateway, kept.metrics.clone()));
+        watch.switch(&engine, opened, settings.tracing.clone());
         let sweeping = tokio::spawn(sweeper::run(engine.clone()));
         let upkeep = tokio::spawn(upkeep(engine.clone(), kept.clone()));
         let writing = tokio::spawn(usage.clone().run());
@@ -118,6 +128,7 @@ impl Server {
             checks: Mutex::default(),
             kept: kept.clone(),
             usage,
+            watch,
             _upkeep: [sweeping, upkeep, writing].map(AbortOnDropHandle::new),
         });
         let bound = server.bind(&settings)?;
@@ -220,7 +231,10 @@ impl Server {
             }
         }
         for (audience, asked, bound) in bound {
-            let door = FrontDoor::new(self.engine.clone(), audience, self.challenges.clone());
+            let door = match audience {
+                Audience::Clients => FrontDoor::for_clients(self.engine.clone(), self.challenges.clone()),
+                Audience::Operators => FrontDoor::for_operators(self.engine.clone(), self.challenges.clone()),
+            };
             let tls = listeners.tls.clone().filter(|_| asked.tls);
             let opened = match Listener::open(&asked, bound, tls, door) {
                 Ok(opened) => opened,
@@ -241,7 +255,9 @@ impl Server {
             listeners.admin = None;
         }
         let asked = settings.listen.iter().filter_map(|at| listeners.clients.get(at));
-        let first = asked.map(Listener::at).find(|at| at.address.tcp().is_some());
+        let asked: Vec<_> = asked.map(Listener::at).collect();
+        self.engine.set_listeners(asked.iter().map(ToString::to_string).collect());
+        let first = asked.into_iter().find(|at| at.address.tcp().is_some());
         self.engine.set_callback(callback_base(settings, first));
     }
 
@@ -256,18 +272,35 @@ impl Server {
     }
 }
 
-/// Small chores: histograms fold their samples, connections that backends no longer need are closed, addresses that are
+impl Server {
+    /// Log files that were moved away are begun anew.
+    pub fn reopen_logs(&self) {
+        self.watch.reopen();
+    }
+}
+
+/// Small chores: the dashboard's figures are noted, histograms fold their samples, connections that backends no longer need are closed, addresses that are
 /// quiet are forgotten.
 async fn upkeep(engine: Arc<Engine>, kept: Arc<Kept>) {
+    let mut cpu = (Tick::now(), cpu_seconds());
     loop {
         for _ in 0..5 {
             tokio::time::sleep(Duration::from_secs(1)).await;
+            engine.history.note(Timestamp::now(), engine.metrics.totals());
             engine.gateway().backends.iter().for_each(|backend| backend.close_idle(Tick::now()));
         }
         engine.metrics.run_upkeep();
+        engine.metrics.look_at_routes(Tick::now());
+        let now = (Tick::now(), cpu_seconds());
+        engine.note_cpu_percent(100.0 * (now.1 - cpu.1) / now.0.since(cpu.0).as_secs_f64().max(0.001));
+        cpu = now;
         kept.addresses.sweep();
         give_back_memory();
     }
+}
+
+fn cpu_seconds() -> f64 {
+    process::figures().map_or(0.0, |figures| figures.cpu_seconds)
 }
 
 /// What was freed goes back to the system only when the allocator is next at work on that scale, which in a quiet

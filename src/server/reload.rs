@@ -29,6 +29,7 @@ impl Server {
     pub fn reload(&self, mut gateway: Gateway) -> Result<(), StartError> {
         let bound = self.bind(&gateway.settings)?;
         self.usage.prepare(&gateway.settings.data_dir)?;
+        let opened = self.watch.open(Some(self.engine()), &gateway)?;
         self.take_certificates(gateway.tls.take())?;
         self.order_certificates(gateway.acme.take(), &gateway.settings);
         let settings = gateway.settings.clone();
@@ -45,6 +46,7 @@ impl Server {
             }
         }
         self.engine().replace_gateway(gateway);
+        self.watch.switch(self.engine(), opened, settings.tracing.clone());
         self.kept.buckets.serve();
         self.switch_listeners(&settings, bound);
         self.check_backends();

@@ -42,6 +42,7 @@ impl Server {
             tracing::warn!(connections = engine.exchanges.len(), "the drain ended before every answer was taken");
         }
         self.usage.close(FORCED).await;
+        self.watch.close(engine, FORCED).await;
         engine.closed.cancel();
         engine.lookers_on.close();
         let _ = timeout_at(Instant::now() + FORCED, engine.lookers_on.wait()).await;

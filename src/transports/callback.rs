@@ -4,10 +4,13 @@
 //! not push uses up nothing), then whether the id can be one, then whether it is open. Every error names itself in
 //! `x-amzn-ErrorType`, because that header, not the status, is what AWS's SDKs raise.
 
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, RETRY_AFTER};
+use http::header::{CONTENT_LENGTH, RETRY_AFTER, USER_AGENT};
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
@@ -18,45 +21,99 @@ use crate::api::stage::Stage;
 use crate::connections::{Connection, Error, Outgoing, discard};
 use crate::engine::Engine;
 use crate::model::answer::{self, Answer};
+use crate::model::clock::Timestamp;
 use crate::model::close::Close;
-use crate::model::id::ConnectionId;
+use crate::model::id::{ConnectionId, Id};
+use crate::model::identity::{Identity, Signer};
 use crate::model::limits;
-use crate::model::refusal::Cause;
+use crate::model::record::{Push, Record, What};
+use crate::model::refusal::{Cause, Kind, Refusal};
 use crate::outbound::sigv4;
 use crate::steps::authorizers::{allow, credentials, push};
+use crate::telemetry::metrics::Pushes;
+
+/// A call of `@connections` as it came in.
+pub struct Called<'a> {
+    pub stage: &'a Stage,
+    /// What the path names, decoded.
+    pub id: &'a str,
+    pub source_ip: IpAddr,
+    /// The host that the caller reached.
+    pub domain_name: &'a str,
+}
+
+/// An answer, and what is written down of it besides.
+struct Answered {
+    answer: Answer,
+    refusal: Option<Refusal>,
+    connection: Option<Arc<Connection>>,
+}
 
 /// Answers one call for the connection that the path names.
-pub async fn answer(engine: &Engine, gateway: &Gateway, stage: &Stage, id: &str, request: Request<Incoming>) -> Answer {
+pub async fn answer(engine: &Engine, gateway: &Gateway, called: Called<'_>, request: Request<Incoming>) -> Answer {
+    let Called { stage, id, source_ip, domain_name } = called;
     let (head, body) = request.into_parts();
-    let counters = &stage.metrics.pushes;
-    let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    let body = match read(body, declared, stage.limits.max_message).await {
-        Ok(body) => body,
-        Err(Unread::TooLarge) => {
-            counters.too_large.increment(1);
-            return answer::error(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "PayloadTooLargeException",
-                answer::message("Payload too large"),
-            );
+    let (at, trail) = (Timestamp::now(), engine.set_out(Some(&head.headers)));
+    let request_id = Id::random();
+    let (mut caller, mut payload) = (None, Bytes::new());
+    let answered = match read(body, declared(&head), stage.limits.max_message).await {
+        Ok(body) => {
+            payload = body.clone();
+            respond(engine, gateway, stage, id, &head, body, &mut caller)
         }
-        Err(Unread::TooSlow) => {
-            counters.invalid.increment(1);
-            return answer::error(
-                StatusCode::REQUEST_TIMEOUT,
-                "RequestTimeoutException",
-                answer::message("The body did not arrive in time"),
-            );
-        }
-        Err(Unread::Lost) => {
-            counters.invalid.increment(1);
-            return answer::error(
-                StatusCode::BAD_REQUEST,
-                "BadRequestException",
-                answer::message("The body could not be read"),
-            );
-        }
+        Err(unread) => unread.answer(&stage.metrics.pushes),
     };
+    let Answered { mut answer, refusal, connection } = answered;
+    answer.headers_mut().insert(answer::X_AMZN_REQUEST_ID, request_id.header());
+    let is_told = stage.watch.access_log.is_some() || engine.tail.is_watched();
+    let identity = caller.filter(|_| is_told).map(|name: &str| identity(name, &stage.entrance.account_id));
+    let route_key = match head.method {
+        Method::POST => "POST @connections",
+        Method::GET => "GET @connections",
+        Method::DELETE => "DELETE @connections",
+        // A stranger's method is no key.
+        _ => "@connections",
+    };
+    engine.pushed(
+        stage,
+        &Record {
+            what: What::Push(Push {
+                method: &head.method,
+                connection_id: id,
+                client: connection.as_ref().map(|connection| &connection.client),
+                source_ip,
+                user_agent: head.headers.get(USER_AGENT),
+                domain_name,
+            }),
+            stage: &stage.key,
+            route_key,
+            request_id,
+            at,
+            identity: identity.as_ref(),
+            trail: &trail,
+            status: answer.status().as_u16(),
+            refusal: refusal.as_ref(),
+            took: trail.began.elapsed(),
+            received: payload.len() as u64,
+            sent: 0,
+            body: &payload,
+            answer: b"",
+        },
+    );
+    answer
+}
+
+/// Everything behind the body's bound. `caller` is whose credential it was.
+fn respond<'c>(
+    engine: &Engine,
+    gateway: &'c Gateway,
+    stage: &Stage,
+    id: &str,
+    head: &Parts,
+    body: Bytes,
+    caller: &mut Option<&'c str>,
+) -> Answered {
+    let counters = &stage.metrics.pushes;
     let began = Instant::now();
     let signed = sigv4::Request {
         method: head.method.as_str(),
@@ -74,15 +131,20 @@ pub async fn answer(engine: &Engine, gateway: &Gateway, stage: &Stage, id: &str,
         &resource,
         SystemTime::now(),
     );
-    if let Err(denied) = authorized {
-        counters.refused.increment(1);
-        tracing::debug!(
-            api = &*stage.key.api,
-            stage = &*stage.key.stage,
-            "refused a call of @connections: {}",
-            denied.detail
-        );
-        return answer::error(credentials::Denied::STATUS, denied.error_type.name(), answer::message(&denied.message));
+    match authorized {
+        Ok(credential) => *caller = credential.map(|credential| credential.name.as_str()),
+        Err(denied) => {
+            counters.refused.increment(1);
+            tracing::debug!(
+                api = &*stage.key.api,
+                stage = &*stage.key.stage,
+                "refused a call of @connections: {}",
+                denied.detail
+            );
+            let error_type = denied.error_type.name();
+            let answer = answer::error(credentials::Denied::STATUS, error_type, answer::message(&denied.message));
+            return refused(answer, Kind::Forbidden.because(denied.detail).by(Cause::Unauthorized));
+        }
     }
     let throttles =
         [(&stage.push_throttle, Cause::PushThrottle), (&stage.entrance.gateway_throttle, Cause::GatewayThrottle)];
@@ -94,26 +156,36 @@ pub async fn answer(engine: &Engine, gateway: &Gateway, stage: &Stage, id: &str,
         if let Some(seconds) = throttled.retry_after_seconds() {
             answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        return answer;
+        return refused(answer, Kind::Throttled.because("more calls than the throttle lets through").by(cause));
     }
-    let answer = perform(engine, stage, id, &head.method, head.uri.path(), body);
-    stage.metrics.push_latency.record(began.elapsed().as_secs_f64());
-    answer
+    let answered = perform(engine, stage, id, &head.method, head.uri.path(), body);
+    stage.metrics.push_latency.record(began.elapsed());
+    answered
 }
 
-fn perform(engine: &Engine, stage: &Stage, id: &str, method: &Method, path: &str, body: Bytes) -> Answer {
+fn refused(answer: Answer, refusal: Refusal) -> Answered {
+    Answered { answer, refusal: Some(refusal), connection: None }
+}
+
+/// Whoever called, as IAM would name it.
+fn identity(name: &str, account_id: &str) -> Identity {
+    let user_arn = format!("arn:aws:iam::{account_id}:user/{name}");
+    let (user, account_id) = (name.to_owned(), account_id.to_owned());
+    let signer = Signer { access_key: String::new(), account_id, user, user_arn };
+    Identity { signer: Some(Arc::new(signer)), ..Identity::default() }
+}
+
+fn perform(engine: &Engine, stage: &Stage, id: &str, method: &Method, path: &str, body: Bytes) -> Answered {
     let counters = &stage.metrics.pushes;
     let Some(known) = ConnectionId::parse(id) else {
         counters.invalid.increment(1);
-        return answer::error(
-            StatusCode::BAD_REQUEST,
-            "BadRequestException",
-            answer::message(&format!("Invalid connectionId: {id}")),
-        );
+        let text = format!("Invalid connectionId: {id}");
+        let answer = answer::error(StatusCode::BAD_REQUEST, "BadRequestException", answer::message(&text));
+        return refused(answer, Kind::BadRequest.because("the connection id cannot be one").with_message(text));
     };
     if !matches!(*method, Method::POST | Method::GET | Method::DELETE) {
         counters.invalid.increment(1);
-        return no_method(path, method);
+        return refused(no_method(path, method), Kind::NotFound.because("no such method"));
     }
     // An id of another stage is as good as none: this stage's callers have no business with it.
     let found = engine.connections.find(&known).ok().filter(|connection| connection.client.stage == stage.key);
@@ -121,42 +193,49 @@ fn perform(engine: &Engine, stage: &Stage, id: &str, method: &Method, path: &str
         counters.gone.increment(1);
         return gone();
     };
-    match *method {
-        Method::POST => push(engine, stage, &connection, body),
+    let (answer, refusal) = match *method {
+        Method::POST => match push(engine, stage, &connection, body) {
+            Ok(answer) => (answer, None),
+            Err(answered) => return Answered { connection: Some(connection), ..*answered },
+        },
         Method::DELETE => {
             engine.connections.close(&connection, Close::DELETED);
             counters.ok.increment(1);
-            answer::plain(StatusCode::NO_CONTENT, Bytes::new())
+            (answer::plain(StatusCode::NO_CONTENT, Bytes::new()), None)
         }
         _ => {
             counters.ok.increment(1);
-            answer::json(StatusCode::OK, describe(&connection))
+            (answer::json(StatusCode::OK, describe(&connection)), None)
         }
-    }
+    };
+    Answered { answer, refusal, connection: Some(connection) }
 }
 
-fn push(engine: &Engine, stage: &Stage, connection: &Connection, body: Bytes) -> Answer {
+fn push(engine: &Engine, stage: &Stage, connection: &Connection, body: Bytes) -> Result<Answer, Box<Answered>> {
     let counters = &stage.metrics.pushes;
     let is_text = std::str::from_utf8(&body).is_ok();
     if !is_text && !stage.limits.binary {
         counters.invalid.increment(1);
         let text = "The data is not UTF-8, and this stage does not carry binary messages";
-        return answer::error(StatusCode::BAD_REQUEST, "BadRequestException", answer::message(text));
+        let answer = answer::error(StatusCode::BAD_REQUEST, "BadRequestException", answer::message(text));
+        return Err(Box::new(refused(answer, Kind::BadRequest.because("the data is not UTF-8"))));
     }
     let length = body.len();
     match engine.connections.send(connection, Outgoing { body, binary: !is_text }, &stage.limits.outbox()) {
         Ok(()) => {
-            stage.metrics.outbox_bytes.increment(length as f64);
+            stage.metrics.queued(length);
             counters.ok.increment(1);
-            answer::plain(StatusCode::OK, Bytes::new())
+            Ok(answer::plain(StatusCode::OK, Bytes::new()))
         }
         Err(Error::Full) => {
             counters.full.increment(1);
-            answer::error(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", Bytes::new())
+            stage.metrics.outbox_stalls.increment(1);
+            let answer = answer::error(StatusCode::TOO_MANY_REQUESTS, "LimitExceededException", Bytes::new());
+            Err(Box::new(refused(answer, Kind::OutboxFull.because("the connection's outbox is full"))))
         }
         Err(Error::Gone) => {
             counters.gone.increment(1);
-            gone()
+            Err(Box::new(gone()))
         }
     }
 }
@@ -175,8 +254,9 @@ fn describe(connection: &Connection) -> String {
     .to_string()
 }
 
-fn gone() -> Answer {
-    answer::error(StatusCode::GONE, "GoneException", Bytes::new())
+fn gone() -> Answered {
+    let answer = answer::error(StatusCode::GONE, "GoneException", Bytes::new());
+    refused(answer, Kind::Gone.because("no such connection is open"))
 }
 
 /// Nothing is at this path, or it does not know the method.
@@ -189,6 +269,40 @@ enum Unread {
     TooLarge,
     TooSlow,
     Lost,
+}
+
+impl Unread {
+    fn answer(self, counters: &Pushes) -> Answered {
+        let (counter, status, error_type, text, kind) = match self {
+            Unread::TooLarge => (
+                &counters.too_large,
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "PayloadTooLargeException",
+                "Payload too large",
+                Kind::RequestTooLarge,
+            ),
+            Unread::TooSlow => (
+                &counters.invalid,
+                StatusCode::REQUEST_TIMEOUT,
+                "RequestTimeoutException",
+                "The body did not arrive in time",
+                Kind::TooSlow,
+            ),
+            Unread::Lost => (
+                &counters.invalid,
+                StatusCode::BAD_REQUEST,
+                "BadRequestException",
+                "The body could not be read",
+                Kind::BadRequest,
+            ),
+        };
+        counter.increment(1);
+        refused(answer::error(status, error_type, answer::message(text)), kind.because(text))
+    }
+}
+
+fn declared(head: &Parts) -> Option<u64> {
+    head.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Reads a body of at most `bound` bytes.

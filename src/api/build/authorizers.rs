@@ -28,6 +28,12 @@ pub(super) struct Authorizers {
     is_one_missing: bool,
 }
 
+impl Authorizers {
+    pub(super) fn all(&self) -> Vec<Arc<Authorizer>> {
+        self.known.values().filter_map(|known| known.built.clone()).collect()
+    }
+}
+
 struct Known {
     place: Place,
     /// `None` if it could not be built, which was said already.
@@ -149,6 +155,7 @@ impl Building<'_> {
             _ => None,
         };
         Some(Http::new(http_authorizer::Parts {
+            metrics: self.kept.metrics.authorizer(name),
             name: name.to_owned(),
             backend,
             host: headers::encoded(http_proxy::host(&uri)),

@@ -11,6 +11,7 @@ mod credentials;
 mod integrations;
 mod protocol;
 mod requests;
+mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use super::kept::Kept;
 use super::routes::{Route, Routes};
 use super::stage::{Limits, Ordering, Stage};
 use crate::expressions;
+use crate::expressions::context_names::Protocol;
 use crate::expressions::scope::StageVariables;
 use crate::expressions::selection::SelectionExpression;
 use crate::model::address::ListenAt;
@@ -50,6 +52,7 @@ pub fn build(file: &File, files: &Files, kept: &Kept) -> (Option<Gateway>, Probl
         backends: BTreeMap::new(),
         pools: BTreeMap::new(),
         authorizers: Authorizers::default(),
+        logs: watch::Logs::default(),
     };
     building.pools(file);
     building.authorizers(file);
@@ -99,6 +102,7 @@ pub fn build(file: &File, files: &Files, kept: &Kept) -> (Option<Gateway>, Probl
         quotas: api_keys::quotas(file),
         stages,
         http_stages,
+        authorizers: building.authorizers.all(),
         backends: building.all_backends(),
         retired: HashMap::new(),
     });
@@ -114,6 +118,8 @@ struct Building<'a> {
     /// The pools of the file by name, and whether a route names them.
     pools: BTreeMap<String, Named>,
     authorizers: Authorizers,
+    /// Access logs by destination.
+    logs: watch::Logs,
 }
 
 impl Building<'_> {
@@ -158,6 +164,9 @@ impl Building<'_> {
             trusted_proxies: gateway.trusted_proxies.iter().map(|cidr| cidr.0).collect(),
             proxy_protocol: gateway.proxy_protocol,
             reuse_port: gateway.reuse_port,
+            admin_token: gateway.admin_token.as_ref().map(|token| token.reveal().into()),
+            admin_read_only: gateway.admin_read_only,
+            tracing: gateway.tracing.as_ref().map(|tracing| self.tracing(tracing)),
             data_dir: self.files.folder().join(match &gateway.data_dir {
                 Some(folder) if !folder.unresolved => folder.value.as_str(),
                 _ => "livegate-data",
@@ -181,13 +190,13 @@ impl Building<'_> {
             let push_throttle = self.bucket(&format!("push {} {}", key.api, key.stage), push_throttle);
             self.check_limits(stage, true);
             let limits = self.limits(stage);
+            let watch = self.stage_watch(&key, stage, Protocol::WebSocket);
             if let Some(routes) = routes {
                 let connections_api = match api.connections_api().authorization.value {
                     file::Authorization::AwsIam => Authorization::AwsIam,
                     file::Authorization::Bearer => Authorization::Bearer,
                     file::Authorization::None => Authorization::None,
                 };
-                let metrics = self.kept.metrics.stage(&key);
                 let disconnect_turns = Semaphore::new(limits::BACKEND_CALLS / 2);
                 built.push(Arc::new(Stage {
                     key,
@@ -199,7 +208,8 @@ impl Building<'_> {
                     push_throttle,
                     entrance,
                     connect,
-                    metrics,
+                    metrics: watch.metrics.clone(),
+                    watch,
                 }));
             }
         }
@@ -264,7 +274,9 @@ impl Building<'_> {
                 name => self.message_admission(key, stage, (name, &entry.value), has_authorizer),
             };
             let refreshes = entry.value.refreshes_authorization;
-            let route = Route { key: entry.name.clone(), parameters, integration, two_way, admission, refreshes };
+            let watch = self.route_watch(key, stage, entry, integration.describe());
+            let route =
+                Route { key: entry.name.clone(), parameters, integration, two_way, admission, refreshes, watch };
             match entry.name.as_str() {
                 "$connect" => connect = Some(route),
                 "$disconnect" => disconnect = Some(route),

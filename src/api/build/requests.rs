@@ -11,6 +11,7 @@ use super::integrations::{RouteScope, path_and_query};
 use crate::api::file;
 use crate::api::http_stage::{self, HttpLimits, HttpRoute, HttpStage};
 use crate::api::paths::{Paths, RouteKey};
+use crate::expressions::context_names::Protocol;
 use crate::expressions::scope::StageVariables;
 use crate::expressions::variables::{Allowed, Template};
 use crate::model::client::StageKey;
@@ -38,8 +39,8 @@ impl Building<'_> {
             let whole = Whole { key: &key, api, stage, variables: &variables, account_id: &shared.account_id };
             let Some(routes) = self.http_routes(&whole, &keys) else { continue };
             let entrance = self.entrance(&key, api, stage, shared);
-            let (cors, metrics) = (cors.clone(), self.kept.metrics.stage(&key));
-            let parts = http_stage::Parts { key, routes, variables, cors, limits, entrance, metrics };
+            let (cors, watch) = (cors.clone(), self.stage_watch(&key, stage, Protocol::Http));
+            let parts = http_stage::Parts { key, routes, variables, cors, limits, entrance, watch };
             built.push(Arc::new(HttpStage::new(parts)));
         }
         built
@@ -96,9 +97,11 @@ impl Building<'_> {
             let (request_parameters, response_parameters) = self.mappings(&scope, &names, &written.integration);
             let admission = self.admission(key, api, stage, Some((&entry.name, written)), variables);
             let Some(integration) = integration else { continue };
+            let watch = self.route_watch(key, stage, entry, integration.describe());
             let key = entry.name.clone();
             let upgrade = written.upgrade;
-            let route = HttpRoute { key, request_parameters, integration, response_parameters, upgrade, admission };
+            let route =
+                HttpRoute { key, request_parameters, integration, response_parameters, upgrade, admission, watch };
             routes.push((route_key.clone(), route));
         }
         Paths::new(routes).ok()

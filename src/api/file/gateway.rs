@@ -2,10 +2,12 @@
 
 use serde_json::json;
 
-use super::{Throttle, Tls};
+use super::{Throttle, Tls, Tracing};
 use crate::model::address::Address;
 use crate::model::problem::Place;
-use crate::model::settings::{Cidr, Duration, Node, OneOrMany, OrNone, Reading, Setting, Text, or_env, settings};
+use crate::model::settings::{
+    Cidr, Duration, Node, OneOrMany, OrNone, Reading, Secret, Setting, Text, or_env, settings,
+};
 
 settings! {
     /// The gateway itself.
@@ -13,7 +15,7 @@ settings! {
         /// Where clients connect and backends call `@connections`: addresses with a port, of which 0 takes a free one, or
         /// `unix:/path`. With a table `tls` all addresses speak TLS, save those written as `http://…`.
         pub listen: OneOrMany<ListenAddress> = "127.0.0.1:8080",
-        /// Where operators look: `/metrics`, `/healthz`, `/readyz`.
+        /// Where operators look: the dashboard at `/`, `/metrics`, `/healthz`, `/readyz`.
         pub admin_listen: OrNone<ListenAddress> = "127.0.0.1:8081",
         /// How long a stopping gateway still accepts while `/readyz` already answers 503.
         pub drain_delay: Duration = "0s",
@@ -38,9 +40,13 @@ settings! {
         /// One bucket for all calls: handshakes, messages, pushes and requests (at AWS 10,000 a second with a burst of
         /// 5,000 for an account).
         pub throttle: OrNone<Throttle> = "none",
-        later {
-            admin_token: "tokens for operators come with a later version; keep `admin_listen` on loopback",
-        }
+        /// What operators show as `Authorization: Bearer …` to the admin listener, from wherever they come. Without it the
+        /// dashboard is for this machine alone.
+        pub admin_token: Option<Secret>,
+        /// Lets operators look, and neither send to connections nor close them.
+        pub admin_read_only: bool = false,
+        /// Traces of calls; without the table there are none.
+        pub tracing: Option<Tracing>,
         check is_consistent;
     }
 }

@@ -8,6 +8,7 @@ mod authorizer;
 mod backend;
 mod credential;
 mod gateway;
+mod observation;
 mod resource_policy;
 mod routing;
 mod stage;
@@ -19,6 +20,7 @@ pub use authorizer::{Authorizer, Event as AuthorizerEvent, Http as HttpAuthorize
 pub use backend::{Backend, BackendName, Tls as BackendTls};
 pub use credential::Credential;
 pub use gateway::{Gateway, ListenAddress, Url};
+pub use observation::{AccessLog, LoggingLevel, Tracing, WhenFull};
 pub use resource_policy::{Effect, PolicyStatement};
 pub use routing::{
     Api, ApiName, Authorization, BasePath, ConnectionsApi, Domain, Host, MappedDomain, Protocol, Route, RouteKey,

@@ -10,7 +10,7 @@ use crate::model::settings::{
 use crate::steps::{cors, integrations};
 
 use super::stage::{Stage, StageName};
-use super::{PolicyStatement, Throttle};
+use super::{LoggingLevel, PolicyStatement, Throttle};
 
 choice! {
     /// What an API's clients speak.
@@ -86,6 +86,8 @@ settings! {
         pub throttle: Option<OrNone<Throttle>>,
         /// Who may use the route.
         pub resource_policy: Vec<PolicyStatement> = [],
+        /// What the gateway's own log says about this route's calls, in place of the stage's `logging_level`.
+        pub logging_level: Option<LoggingLevel>,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The `[apis.<api>.stages.<stage>]` tables: AWS's limits and times, all of them settable.
 
-use super::{PolicyStatement, StageLimits, Throttle};
+use super::{AccessLog, LoggingLevel, PolicyStatement, StageLimits, Throttle};
 use crate::model::settings::{
     ByteSize, Duration, OrNone, PositiveDuration, PositiveInteger, Setting as _, Table, TableName, Text, choice,
     is_plain_name, settings,
@@ -65,12 +65,14 @@ settings! {
         /// The origins whose pages may open a WebSocket here from a browser, such as `https://app.example.com`,
         /// `https://*.example.com` or `*`. Absent: a browser that sends cookies must come from the stage's own host.
         pub allowed_origins: Option<Vec<Text>>,
-        later {
-            detailed_metrics: "metrics by route come with a later version",
-            access_log: "access logs come with a later version",
-            logging_level: "logs of single calls come with a later version",
-            data_trace: "logs of bodies come with a later version",
-        }
+        /// Exports metrics of each route as well.
+        pub detailed_metrics: bool = false,
+        /// A log with one line for each call.
+        pub access_log: OrNone<AccessLog> = "none",
+        /// What the gateway's own log says about single calls.
+        pub logging_level: LoggingLevel = "off",
+        /// Shows bodies: in the log at `logging_level = "info"`, and to who watches live. They may hold what is nobody's business.
+        pub data_trace: bool = false,
     }
 }
 

@@ -196,14 +196,6 @@ fn what_cannot_be_read_keeps_nothing_else_from_being_checked() {
 }
 
 #[test]
-fn a_key_of_a_later_version_may_ask_for_what_this_one_does() {
-    assert_eq!(stage_with("detailed_metrics = false\nthrottle = 'none'\nlogging_level = 'off'").1, [""; 0]);
-    let (_, problems) = stage_with("detailed_metrics = true");
-    assert_eq!(problems.len(), 1);
-    assert!(problems[0].contains("`detailed_metrics` is not in this version"), "{problems:?}");
-}
-
-#[test]
 fn a_rest_api_is_one_problem() {
     let (_, problems) =
         read("[apis.pets]\nprotocol = 'rest'\nroutes.'GET /pets'.integration = 'http://a'\n", &env, false);
@@ -295,7 +287,6 @@ fn the_reference_shows_types_defaults_and_meanings() {
     let row = "| `idle_timeout` | duration or `\"none\"` | `\"10m\"` | Closes a socket after this long without a data message";
     assert!(reference.contains(row), "{reference}");
     assert!(reference.contains("| `protocol` | `\"websocket\"` or `\"http\"` | required |"), "{reference}");
-    assert!(!reference.contains("`detailed_metrics`"), "{reference}");
 }
 
 /// Whatever an editor leaves behind, the operator gets a report.

@@ -17,7 +17,7 @@ pub use declare::{Fields, Row, choose, table_schema};
 pub(crate) use declare::{choice, settings};
 pub use nearest::nearest;
 pub use network::Cidr;
-pub use quantities::{ByteSize, Duration, PerSecond, PositiveDuration};
+pub use quantities::{ByteSize, Duration, PerSecond, PositiveDuration, Share};
 pub use reference::{TableReference, markdown};
 pub use text::{Expression, Secret, Text, or_env};
 pub use tree::{Entry, Node, Value};

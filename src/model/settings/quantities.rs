@@ -21,7 +21,11 @@ pub struct ByteSize(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct PerSecond(pub f64);
 
-const TIMES: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+/// A part of all: a number from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct Share(pub f64);
+
+const TIMES: [(&str, u64); 5] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 /// The longest duration that is read, a thousand years: far below where adding it to a clock could overflow.
 const LONGEST_MILLISECONDS: u64 = 1_000 * 365 * 24 * 3_600_000;
@@ -79,7 +83,7 @@ impl<const ZERO: bool> Setting for Duration<ZERO> {
 
     fn schema() -> serde_json::Value {
         let number = if ZERO { "[0-9]+" } else { "0*[1-9][0-9]*" };
-        or_env(json!({ "type": "string", "pattern": format!("^{number}(ms|s|m|h)$") }))
+        or_env(json!({ "type": "string", "pattern": format!("^{number}(ms|s|m|h|d)$") }))
     }
 
     fn kind() -> String {
@@ -119,20 +123,39 @@ impl Setting for ByteSize {
     }
 }
 
+/// A number from zero to `most`, which may have a fraction.
+fn number(node: &Node, reading: &mut Reading, noun: &str, help: &str, most: f64) -> Option<f64> {
+    let number = match &node.value {
+        Value::Integer { number, .. } => number.map(|number| number as f64),
+        Value::Other(written) => written.replace('_', "").parse().ok(),
+        Value::Text(text) if text.contains("${env.") => node.word(reading, noun, help)?.trim().parse().ok(),
+        _ => None,
+    };
+    let read = number.filter(|number| (0.0..=most).contains(number));
+    if read.is_none() {
+        reading.refuse(node, noun, help);
+    }
+    read
+}
+
+impl Setting for Share {
+    fn read(node: Node, reading: &mut Reading) -> Option<Self> {
+        number(&node, reading, "share", "write a number from `0` to `1`, like `0.01` for one in a hundred", 1.0)
+            .map(Share)
+    }
+
+    fn schema() -> serde_json::Value {
+        or_env(json!({ "type": "number", "minimum": 0, "maximum": 1 }))
+    }
+
+    fn kind() -> String {
+        "number from 0 to 1".into()
+    }
+}
+
 impl Setting for PerSecond {
     fn read(node: Node, reading: &mut Reading) -> Option<Self> {
-        let help = "write how many a second, like `10` or `0.5`";
-        let number = match &node.value {
-            Value::Integer { number, .. } => number.map(|number| number as f64),
-            Value::Other(written) => written.replace('_', "").parse().ok(),
-            Value::Text(text) if text.contains("${env.") => node.word(reading, "rate", help)?.trim().parse().ok(),
-            _ => None,
-        };
-        let read = number.filter(|number| (0.0..=FASTEST).contains(number));
-        if read.is_none() {
-            reading.refuse(&node, "rate", help);
-        }
-        read.map(PerSecond)
+        number(&node, reading, "rate", "write how many a second, like `10` or `0.5`", FASTEST).map(PerSecond)
     }
 
     fn schema() -> serde_json::Value {

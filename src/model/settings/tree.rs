@@ -207,7 +207,8 @@ impl Value {
     /// As JSON, for the default in a schema.
     pub fn json(&self) -> serde_json::Value {
         match self {
-            Value::Text(text) | Value::Other(text) => text.as_str().into(),
+            Value::Text(text) => text.as_str().into(),
+            Value::Other(text) => text.parse::<f64>().map_or(text.as_str().into(), serde_json::Value::from),
             Value::Integer { number, .. } => (*number).into(),
             Value::Boolean(flag) => (*flag).into(),
             Value::List(items) => items.iter().map(|(item, _)| item.json()).collect(),
@@ -231,6 +232,12 @@ impl From<bool> for Value {
 impl From<i64> for Value {
     fn from(number: i64) -> Value {
         Value::Integer { number: Some(number), written: number.to_string() }
+    }
+}
+
+impl From<f64> for Value {
+    fn from(number: f64) -> Value {
+        Value::Other(number.to_string())
     }
 }
 

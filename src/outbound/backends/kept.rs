@@ -43,6 +43,11 @@ impl Kept {
         });
     }
 
+    /// Connections that wait for a call, and those that are shared by several.
+    pub fn count(&self) -> usize {
+        self.idle.lock().len() + self.shared.lock().len()
+    }
+
     /// The server is gone, and so is the other end of all of them.
     pub fn close_all(&self) {
         self.idle.lock().clear();

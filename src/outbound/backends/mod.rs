@@ -39,6 +39,7 @@ pub use connector::{Stream, Tls};
 pub use kept::Kept;
 use parking_lot::Mutex;
 pub use patience::Patience;
+pub use pool::Condition;
 use pool::{Address, Change, Failure, Permit, Picked, Pool, Rules, Server, Tried};
 use repeat::{Copy, gathered, is_repeatable, is_short};
 
@@ -80,6 +81,14 @@ pub struct Way {
     pub http2: bool,
     pub connect_timeout: Duration,
     pub idle_timeout: Duration,
+}
+
+/// How much goes on at a backend.
+#[derive(Clone, Copy, Debug)]
+pub struct Figures {
+    pub busy: usize,
+    pub idle: usize,
+    pub waiting: usize,
 }
 
 pub struct Answer {
@@ -138,6 +147,30 @@ impl Backend {
     /// Servers that are in use already are so with what is known of them, and with their connections.
     pub fn new(name: String, servers: Vec<Arc<Server<Kept>>>, rules: Rules, way: Way, check: Option<Check>) -> Self {
         Self { name, pool: Pool::new(servers, rules), way, check }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether its servers are asked whether they are well.
+    pub fn is_checked(&self) -> bool {
+        self.check.is_some()
+    }
+
+    /// Its servers, and how each stands.
+    pub fn servers(&self) -> Vec<(String, Condition)> {
+        self.pool.servers().iter().map(|server| (server.address.to_string(), server.condition())).collect()
+    }
+
+    /// Calls in progress, connections that wait for the next one, and calls that wait for their turn.
+    pub fn figures(&self) -> Figures {
+        let servers = self.pool.servers();
+        Figures {
+            busy: servers.iter().map(|server| server.in_progress()).sum(),
+            idle: servers.iter().map(|server| server.kept.count()).sum(),
+            waiting: self.pool.waiting(),
+        }
     }
 
     pub fn speaks_http_2(&self) -> bool {

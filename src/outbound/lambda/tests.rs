@@ -74,6 +74,7 @@ impl Sent<'_> {
             request_id: Id::random(),
             at: Timestamp(1_763_684_400_118),
             identity: None,
+            trace: None,
         };
         let stage_variables =
             self.stage_variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();

@@ -28,6 +28,7 @@ use crate::model::refusal::{Cause, Kind, Refusal};
 use crate::outbound::backends::{Backend, Keep};
 use crate::outbound::lambda::authorizer::{self as events, of_handshake, of_request};
 use crate::outbound::lambda::{Format, Origin};
+use crate::telemetry::metrics::AuthorizerMetrics;
 
 /// The largest answer (AWS's quota for Lambda authorizers).
 const LARGEST_ANSWER: usize = 8 * 1024;
@@ -48,6 +49,7 @@ pub struct Http {
     validation: Option<Regex>,
     timeout: Duration,
     remembered: Option<Cache<Vec<String>, Arc<Verdict>>>,
+    metrics: Arc<AuthorizerMetrics>,
 }
 
 /// What `Http` is made of; everything in it has been checked.
@@ -63,6 +65,7 @@ pub struct Parts {
     pub validation: Option<Regex>,
     pub timeout: Duration,
     pub ttl: Duration,
+    pub metrics: Arc<AuthorizerMetrics>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +118,13 @@ impl Http {
             validation: parts.validation,
             timeout: parts.timeout,
             remembered,
+            metrics: parts.metrics,
         }
+    }
+
+    /// How many answers are remembered, where any are.
+    pub fn remembered(&self) -> Option<u64> {
+        self.remembered.as_ref().map(Cache::entry_count)
     }
 
     pub async fn authorize(&self, asked: &Asked<'_>) -> Result<Passed, Refusal> {
@@ -125,8 +134,10 @@ impl Http {
                 let StageKey { api, stage } = asked.scope.call.stage();
                 // What was said of a caller to one stage is no word about another.
                 let caller = [&[api.to_string(), stage.to_string()], &*identity].concat();
-                let verdict = remembered.try_get_with_by_ref(&caller, self.ask(asked, &identity)).await;
-                verdict.map_err(|failure| (*failure).clone())
+                let found = remembered.entry_by_ref(&caller).or_try_insert_with(self.ask(asked, &identity)).await;
+                let is_hit = found.as_ref().is_ok_and(|found| !found.is_fresh());
+                if is_hit { &self.metrics.hits } else { &self.metrics.misses }.increment(1);
+                found.map(|found| found.into_value()).map_err(|failure| (*failure).clone())
             }
             None => self.ask(asked, &identity).await,
         };
@@ -180,6 +191,7 @@ impl Http {
         request.headers_mut().insert(HOST, self.host.clone());
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request.headers_mut().insert("x-amzn-trace-id", asked.scope.call.trace_id());
+        asked.scope.call.pass_trace_on(request.headers_mut());
         let answer = self.backend.call(request, Keep::Whole(LARGEST_ANSWER), self.timeout).await;
         let answer = answer.map_err(|error| Failure::Other(error.to_string()))?;
         read(answer.head.status, &answer.body, self.simple_responses).map(Arc::new)

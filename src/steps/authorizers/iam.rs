@@ -156,6 +156,7 @@ mod tests {
             &allow::resource("chat", "prod", "POST", "R0oXAdfD0kwCH6w="),
             now.into(),
         )
+        .map(|_| ())
     }
 
     #[test]

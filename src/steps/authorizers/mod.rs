@@ -73,6 +73,22 @@ impl Authorizer {
         }
     }
 
+    /// Its name in the file, where it has one.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Authorizer::Http(http) => Some(&http.name),
+            Authorizer::Jwt(_) | Authorizer::AwsIam => None,
+        }
+    }
+
+    /// How many answers it remembers, if it does.
+    pub fn remembered(&self) -> Option<u64> {
+        match self {
+            Authorizer::Http(http) => http.remembered(),
+            Authorizer::Jwt(_) | Authorizer::AwsIam => None,
+        }
+    }
+
     /// Must the request's body be there when this is asked? A signature covers it.
     pub fn needs_body(&self) -> bool {
         matches!(self, Authorizer::AwsIam)

@@ -3,7 +3,7 @@
 
 use std::time::SystemTime;
 
-use super::credentials::{Credentials, Denied};
+use super::credentials::{Credential, Credentials, Denied};
 use super::{bearer, iam};
 use crate::outbound::sigv4::Request;
 
@@ -28,27 +28,28 @@ impl Authorization {
 }
 
 /// Lets a caller pass who shows a credential, and whose credential allows `action` on `resource`
-/// (`allow::resource` writes one).
-pub fn authorize(
+/// (`allow::resource` writes one). Gives back that credential, where one is asked for.
+pub fn authorize<'c>(
     authorization: Authorization,
-    credentials: &Credentials,
+    credentials: &'c Credentials,
     request: &Request<'_>,
     action: &str,
     resource: &str,
     now: SystemTime,
-) -> Result<(), Denied> {
+) -> Result<Option<&'c Credential>, Denied> {
     let credential = match authorization {
         Authorization::AwsIam => iam::identify(credentials, request, now)?,
         Authorization::Bearer => bearer::identify(credentials, request.headers)?,
-        Authorization::None => return Ok(()),
+        Authorization::None => return Ok(None),
     };
-    credential.may(action, resource)
+    credential.may(action, resource)?;
+    Ok(Some(credential))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::allow;
-    use super::super::credentials::{Credential, MANAGE_CONNECTIONS, Token};
+    use super::super::credentials::{MANAGE_CONNECTIONS, Token};
     use super::*;
 
     fn credential(name: &str, token: &str) -> Credential {
@@ -73,7 +74,7 @@ mod tests {
             let resource = allow::resource("chat", "prod", "POST", "a\n");
             let now = SystemTime::UNIX_EPOCH;
             let asked = authorize(authorization, &credentials, &request, MANAGE_CONNECTIONS, &resource, now);
-            assert_eq!(asked.map_err(|denied| denied.detail), outcome.map_err(str::to_owned));
+            assert_eq!(asked.map(|_| ()).map_err(|denied| denied.detail), outcome.map_err(str::to_owned));
         };
         check(Authorization::Bearer, "Bearer token", Ok(()));
         check(Authorization::Bearer, "Bearer tokem", Err("no credential has this bearer token"));

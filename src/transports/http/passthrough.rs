@@ -71,7 +71,7 @@ pub async fn carry(
     let stage_limits = stage.limits.clone();
     let (engine, stage) = (engine.clone(), stage.clone());
     engine.tasks.clone().spawn(async move {
-        stage.metrics.open.increment(1.0);
+        stage.metrics.open.up(1);
         if let Some((wire, already_read)) = on_upgrade.await.ok().map(|upgraded| (peer.release)(upgraded)) {
             let carried = Carried { wire, already_read, switched };
             tokio::select! {
@@ -82,7 +82,7 @@ pub async fn carry(
                 () = stage.retired().cancelled() => {}
             }
         }
-        stage.metrics.open.decrement(1.0);
+        stage.metrics.open.down(1);
     });
     reply::answer(answered, &wanted, &stage_limits)
 }

@@ -181,7 +181,9 @@ impl hyper::body::Body for Bounded {
                 return Poll::Ready(Some(Err(error.into())));
             }
         };
-        match self.left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        self.progress.note_piece(length);
+        match self.left.checked_sub(length) {
             Some(left) => self.left = left,
             None => {
                 self.progress.note_too_long();

@@ -55,14 +55,17 @@ pub async fn go(mut codec: Codec, connection: &Connection, stage: &Stage, close:
 }
 
 async fn write_out(codec: &mut Codec, connection: &Connection, stage: &Stage) -> Result<(), Error> {
-    let mut messages = 0;
+    let (mut messages, mut bytes) = (0, 0);
     while let Some(frame) = connection.outbox.take() {
-        stage.metrics.outbox_bytes.decrement(frame.payload().len() as f64);
-        messages += u64::from(frame.header().is_final);
+        let (length, is_final) = (frame.payload().len(), frame.header().is_final);
+        stage.metrics.unqueued(length, is_final.into());
+        messages += u32::from(is_final);
+        bytes += length;
         codec.feed(Message::Frame(frame)).await?;
     }
     codec.flush().await?;
-    stage.metrics.messages_out.increment(messages);
+    stage.metrics.written(messages, bytes);
+    connection.note_written(messages, bytes);
     Ok(())
 }
 

@@ -24,6 +24,7 @@ pub struct InFlight {
 
 impl InFlight {
     pub fn new(engine: &Arc<Engine>, connection: &Arc<Connection>, stage: &Arc<Stage>, message: Incoming) -> Self {
+        stage.metrics.in_flight.up(1);
         let (engine, connection, stage) = (engine.clone(), connection.clone(), stage.clone());
         Self { engine, connection, stage, message, answered: false }
     }
@@ -49,7 +50,7 @@ impl InFlight {
     }
 
     async fn answer(mut self) {
-        let reply = self.engine.message(&self.stage, &self.connection.client, &self.message).await;
+        let reply = self.engine.message(&self.stage, &self.connection, &self.message).await;
         self.answered = true;
         self.reply(reply);
     }
@@ -59,7 +60,7 @@ impl InFlight {
         let length = reply.body.len();
         // A client that has left needs no answer.
         if self.connection.outbox.reply(reply, &self.stage.limits.outbox(), Tick::now()).is_ok() {
-            self.stage.metrics.outbox_bytes.increment(length as f64);
+            self.stage.metrics.queued(length);
         }
     }
 }
@@ -67,8 +68,9 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.answered {
-            self.reply(Some(self.engine.message_panicked(&self.stage, &self.connection.client, self.message.id)));
+            self.reply(Some(self.engine.message_panicked(&self.stage, &self.connection, &self.message)));
         }
+        self.stage.metrics.in_flight.down(1);
         self.connection.message_answered();
     }
 }

@@ -31,6 +31,7 @@ use crate::model::id::Id;
 use crate::model::limits;
 use crate::model::refusal::{Cause, Kind, Refusal};
 use crate::steps::throttles::{Bucket, Rate, Throttled};
+use crate::telemetry::tail::Direction;
 
 /// How a connection came to its end.
 #[derive(Debug, PartialEq)]
@@ -65,6 +66,7 @@ pub async fn run(
         line: None,
         unflushed: false,
         unconfirmed: 0,
+        unconfirmed_bytes: 0,
         blocked: false,
         limits_changed: false,
         drained: true,
@@ -148,6 +150,7 @@ struct Socket {
     unflushed: bool,
     /// Data messages given to the codec since the last whole flush.
     unconfirmed: u32,
+    unconfirmed_bytes: usize,
     /// The socket took no more at the last attempt.
     blocked: bool,
     limits_changed: bool,
@@ -260,7 +263,8 @@ impl Socket {
     /// Outbox → codec → socket, as far as the socket takes it.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<(), tungstenite::Error> {
         let mut codec = Pin::new(self.codec.as_mut().expect("the codec is only away while it is renewed"));
-        let (mut taken, mut confirmed, mut messages) = (0, false, 0);
+        let (mut taken, mut taken_messages) = (0, 0);
+        let (mut confirmed, mut messages, mut bytes) = (false, 0, 0);
         let outcome = loop {
             match codec.as_mut().poll_ready(cx) {
                 Poll::Pending => {
@@ -273,6 +277,7 @@ impl Socket {
             }
             if confirmed && self.unconfirmed > 0 {
                 messages += std::mem::take(&mut self.unconfirmed);
+                bytes += std::mem::take(&mut self.unconfirmed_bytes);
             }
             let Some(frame) = self.connection.outbox.take() else {
                 if self.unflushed {
@@ -283,25 +288,33 @@ impl Socket {
                             self.unflushed = false;
                             confirmed |= self.unconfirmed > 0;
                             messages += std::mem::take(&mut self.unconfirmed);
+                            bytes += std::mem::take(&mut self.unconfirmed_bytes);
                         }
                     }
                 }
                 break Ok(());
             };
             let (length, header) = (frame.payload().len(), frame.header());
+            let is_whole = header.is_final && matches!(header.opcode, OpCode::Data(_));
             taken += length;
+            taken_messages += usize::from(is_whole);
             self.unflushed = true;
-            self.unconfirmed += u32::from(header.is_final && matches!(header.opcode, OpCode::Data(_)));
+            self.unconfirmed += u32::from(is_whole);
+            self.unconfirmed_bytes += length;
+            if is_whole || length > 0 {
+                self.engine.note_frame(&self.stage, &self.connection, Direction::Out, frame.payload());
+            }
             codec.as_mut().get_mut().get_mut().note_written(length);
             if let Err(error) = codec.as_mut().start_send(Message::Frame(frame)) {
                 break Err(error);
             }
         };
-        if taken > 0 {
-            self.stage.metrics.outbox_bytes.decrement(taken as f64);
+        if taken > 0 || taken_messages > 0 {
+            self.stage.metrics.unqueued(taken, taken_messages);
         }
         if confirmed {
-            self.stage.metrics.messages_out.increment(u64::from(messages));
+            self.stage.metrics.written(messages, bytes);
+            self.connection.note_written(messages, bytes);
             self.connection.touch(Tick::now());
         }
         outcome
@@ -363,13 +376,15 @@ impl Socket {
         let now = Tick::now();
         self.connection.touch(now);
         let message = Incoming { id: Id::random(), body, binary };
+        self.connection.note_message(message.body.len());
+        self.engine.note_frame(&self.stage, &self.connection, Direction::In, &message.body);
         if let Some(buckets) = &self.buckets
             && let Err(refusal) = buckets.take(message.body.len())
         {
-            let reply = self.engine.message_throttled(&self.stage, &self.connection.client, &message, &refusal);
+            let reply = self.engine.message_throttled(&self.stage, &self.connection, &message, &refusal);
             let length = reply.body.len();
             if self.connection.outbox.reply(reply, &self.stage.limits.outbox(), now).is_ok() {
-                self.stage.metrics.outbox_bytes.increment(length as f64);
+                self.stage.metrics.queued(length);
             }
             return None;
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::gateway::Gateway;
-use crate::api::stage::{Limits, Stage};
+use crate::api::stage::Stage;
 use crate::connections::{Connection, Heartbeat, When};
 use crate::engine::Engine;
 use crate::model::clock::{Tick, Timestamp};
@@ -34,9 +34,9 @@ pub async fn run(engine: Arc<Engine>) {
                 if engine.is_draining() || connection.outbox.closing().is_some() {
                     // It is told to go already, after what it waits for; it is not read, so it cannot pong.
                     connection.pause_deadlines(elapsed);
-                    close_slow_consumer(connection, &stage.limits, now);
+                    close_slow_consumer(connection, &stage, now);
                 } else {
-                    enforce(connection, &stage.limits, now, elapsed);
+                    enforce(connection, &stage, now, elapsed);
                 }
                 last = Some(stage);
             }
@@ -62,12 +62,13 @@ fn pause(gateway: &Gateway) -> Duration {
     (shortest / 10).clamp(Duration::from_millis(20), Duration::from_secs(1))
 }
 
-fn enforce(connection: &Connection, limits: &Limits, now: Tick, elapsed: Duration) {
+fn enforce(connection: &Connection, stage: &Stage, now: Tick, elapsed: Duration) {
+    let limits = &stage.limits;
     if connection.in_flight() >= limits.max_in_flight {
         // The socket is not read, so the client cannot show that it is there.
         connection.pause_deadlines(elapsed);
     }
-    close_slow_consumer(connection, limits, now);
+    close_slow_consumer(connection, stage, now);
     close_expired(connection);
     let outbox = &connection.outbox;
     if is_over(limits.idle_timeout, connection.idle_for(now)) || is_over(limits.max_duration, connection.age(now)) {
@@ -86,8 +87,11 @@ fn enforce(connection: &Connection, limits: &Limits, now: Tick, elapsed: Duratio
     }
 }
 
-fn close_slow_consumer(connection: &Connection, limits: &Limits, now: Tick) {
-    if connection.outbox.full_for(now).is_some_and(|time| is_over(limits.slow_consumer_timeout, time)) {
+fn close_slow_consumer(connection: &Connection, stage: &Stage, now: Tick) {
+    let is_over = |time| is_over(stage.limits.slow_consumer_timeout, time);
+    let is_told = connection.outbox.closing().is_some_and(|(close, _)| close == Close::SLOW_CONSUMER);
+    if !is_told && connection.outbox.full_for(now).is_some_and(is_over) {
+        stage.metrics.outbox_stalls.increment(1);
         tracing::info!(connection_id = %connection.client.id, "closing a slow consumer: its outbox stayed full");
         connection.outbox.close(Close::SLOW_CONSUMER, When::Now);
     }

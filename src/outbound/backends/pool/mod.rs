@@ -139,6 +139,12 @@ pub enum Condition {
     Ejected,
 }
 
+impl Condition {
+    pub fn is_in_service(self) -> bool {
+        self == Condition::InService
+    }
+}
+
 impl<S> Pool<S> {
     /// A pool of at least one and at most `MOST_SERVERS` servers.
     pub fn new(servers: Vec<Arc<Server<S>>>, rules: Rules) -> Self {

@@ -70,7 +70,12 @@ impl Forward {
         keep_carried(&mut headers);
         headers.insert(HOST, self.host.clone());
         headers.append(VIA, via(head.version));
-        headers.entry(X_AMZN_TRACE_ID).or_insert_with(|| call.trace_id());
+        if call.trace.is_some() {
+            headers.insert(X_AMZN_TRACE_ID, call.trace_id());
+            call.pass_trace_on(&mut headers);
+        } else {
+            headers.entry(X_AMZN_TRACE_ID).or_insert_with(|| call.trace_id());
+        }
         if let Some(granted) = call.granted() {
             for (name, value) in &granted.headers {
                 headers.insert(name, value.clone());

@@ -52,7 +52,8 @@ impl Function {
         mut seen: Outgoing,
         stage_variables: &StageVariables,
     ) -> Result<Reply<Body>, Refusal> {
-        let trace_id = seen.headers.remove(X_AMZN_TRACE_ID).unwrap_or_else(|| call.trace_id());
+        let shown = seen.headers.remove(X_AMZN_TRACE_ID).filter(|_| call.trace.is_none());
+        let trace_id = shown.unwrap_or_else(|| call.trace_id());
         let request = as_seen(request, seen)?;
         let forwarded_for = headers::joined(&request.head.headers, X_FORWARDED_FOR.as_str()).unwrap_or_default();
         let identity = call.identity.as_deref();
@@ -75,6 +76,7 @@ impl Function {
         headers.insert(HOST, self.way.host.clone());
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(X_AMZN_TRACE_ID, trace_id);
+        call.pass_trace_on(headers);
         headers.insert(X_LIVEGATE_REQUEST_ID, call.request_id.header());
         let keep = Keep::Whole(event_answer_bound(Keep::Whole(limits::WHOLE_BODY)));
         let answer = self.way.backend.call(post, keep, self.way.timeout).await.map_err(refusal)?;

@@ -236,7 +236,7 @@ impl HttpProxy {
         let mut headers = match event {
             ConnectionEvent::Connect(handshake) if self.payload == Payload::Raw => {
                 let mut headers = self.connect_headers(handshake, client);
-                if !headers.contains_key(X_AMZN_TRACE_ID) {
+                if call.trace.is_some() || !headers.contains_key(X_AMZN_TRACE_ID) {
                     headers.insert(X_AMZN_TRACE_ID, call.trace_id());
                 }
                 headers
@@ -255,6 +255,7 @@ impl HttpProxy {
         headers.insert(X_LIVEGATE_CALLBACK_URL, client.callback_url.clone());
         headers.insert(X_LIVEGATE_EVENT_TYPE, HeaderValue::from_static(event.name()));
         headers.insert(X_LIVEGATE_REQUEST_ID, call.request_id.header());
+        call.pass_trace_on(&mut headers);
         if let Some(granted) = call.granted() {
             for (name, value) in &granted.headers {
                 headers.insert(name, value.clone());
