@@ -11,7 +11,7 @@
 //! | 4 | `api` | what routes.toml describes, checked and ready to serve |
 //! | 3 | `connections`, `steps` | the connection manager; what may happen to a call |
 //! | 2 | `outbound`, `store` | the way to backends, events, signatures; what outlives the process |
-//! | 1 | `expressions`, `telemetry` | the small languages; metrics and logs |
+//! | 1 | `expressions`, `telemetry` | the small languages; metrics, logs, traces, live events |
 //! | 0 | `model` | the words of the domain |
 //!
 //! `cli`, with one file for each verb, stands on top.

@@ -111,6 +111,10 @@ fn answer(bytes: &[u8], out: &mut Vec<u8>, args: &BackendArgs) -> std::io::Resul
         let kind = "application/websocket-events\r\nSec-WebSocket-Extensions: grip; message-prefix=\"\"";
         return respond(out, kind, &reply).map(|()| Some(head + n));
     }
+    if request.path == Some("/v1/traces") {
+        // A collector of OpenTelemetry's that has nothing to object to.
+        return respond(out, "application/x-protobuf", b"").map(|()| Some(head + n));
+    }
     if request.path == Some("/authorize") {
         return respond(out, "application/json", POLICY).map(|()| Some(head + n));
     }

@@ -54,6 +54,8 @@ const FIGURES: &[Figure] = &[
         "msgs_per_s",
     )
     .beside("livegate-plain"),
+    figure("j", "j. message that is written down, as in a: CPU ms per 1,000", "server_cpu_ms_per_1k_msgs", "msgs_per_s")
+        .beside("livegate-plain"),
     figure("soak", "soak. pushes at a fixed rate among held sockets: p99, µs", "delivery_us.p99", "deliveries_per_s"),
 ];
 

@@ -100,9 +100,8 @@ impl Engine {
         match self.throttle_request(stage, Some(route), &ongoing.request) {
             Ok(()) if route.admission.is_open() && !route.needs_body() => {}
             // Boxed: the future of every other request would keep room for it.
-            Ok(()) => Box::pin(self.admit(stage, route, ongoing, &mut body)).await.map_err(|refusal| {
-                record::refused(&stage.metrics, ongoing.subject(), &refusal);
-                refusal
+            Ok(()) => Box::pin(self.admit(stage, route, ongoing, &mut body)).await.inspect_err(|refusal| {
+                record::refused(&stage.metrics, ongoing.subject(), refusal);
             })?,
             Err(refusal) => {
                 record::refused(&stage.metrics, ongoing.subject(), &refusal);

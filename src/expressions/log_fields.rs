@@ -340,7 +340,7 @@ fn authorizer_error<'a>(record: &Record<'a>) -> Option<Shown<'a>> {
     let refusal = record.refusal?;
     let is_of_authorizer =
         matches!(refusal.cause, Some(Cause::Unauthorized | Cause::Denied | Cause::AuthorizerFailure));
-    is_of_authorizer.then(|| Shown::Text(Cow::Borrowed(refusal.detail.as_str())))
+    is_of_authorizer.then_some(Shown::Text(Cow::Borrowed(refusal.detail.as_str())))
 }
 
 /// Who it is was found out, unless nobody asked, or that is what went wrong.

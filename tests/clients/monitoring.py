@@ -396,7 +396,7 @@ def test_slow_scrapers_hinder_nobody(livegate):
 # What clients send never becomes a label
 
 
-def test_strangers_add_no_series(livegate, issuer, backend, dead_backend):
+def test_whoever_comes_adds_no_series(livegate, issuer, backend, dead_backend):
     gateway = livegate(everything(backend, dead_backend, issuer))
     strangers_try(gateway, issuer, 0, 5)
     before = series(gateway)

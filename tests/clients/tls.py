@@ -621,7 +621,8 @@ GARBAGE = {
 def test_garbage_is_cut_and_counted(secure, said):
     gateway = secure(**HELLO)
     with gateway.connect() as client, gateway.wire() as wire:
-        with contextlib.suppress(ConnectionError):
+        # The gateway may have hung up before all of it was sent.
+        with contextlib.suppress(OSError):
             wire.send(GARBAGE[said])
             wire.socket.shutdown(socket.SHUT_WR)
             wire.ended()

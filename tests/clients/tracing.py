@@ -218,7 +218,7 @@ def test_a_refused_call_is_no_failure_and_asks_nobody(livegate, backend, collect
     backend.answer("/authorize", 200, '{"isAuthorized": false}')
     gateway = livegate(
         http_api({"GET /in": {**proxy(backend.at("/in")), "authorizer": "users"}}, gateway=written(collector.settings()),
-                 authorizers={"users": {"type": "http", "uri": backend.at("/authorize")}}))
+                 authorizers={"users": {"type": "http", "uri": backend.at("/authorize"), "simple_responses": True}}))
     assert ask(gateway, "GET", "/in").status == 403
     whole = collector.span("GET /in")
     collector.span("authorizer users", whole)

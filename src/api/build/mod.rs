@@ -152,6 +152,14 @@ impl Building<'_> {
                 _ => {}
             }
         }
+        if let Some(admin) = &gateway.admin_listen.0
+            && gateway.admin_token.is_none()
+            && admin.address.tcp().is_some_and(|address| !address.ip().is_loopback())
+        {
+            let found =
+                "`/metrics` is open to whoever reaches this listener, and the dashboard to nobody but this machine";
+            self.problems.warning_with_help(&admin.place, found, "set `gateway.admin_token`");
+        }
         let has_tls = gateway.tls.is_some();
         let listen = gateway.listen.iter();
         let listen = listen.map(|at| ListenAt { address: at.address.clone(), tls: at.tls.unwrap_or(has_tls) });

@@ -123,8 +123,11 @@ impl Http {
     }
 
     /// How many answers are remembered, where any are.
-    pub fn remembered(&self) -> Option<u64> {
-        self.remembered.as_ref().map(Cache::entry_count)
+    pub async fn remembered(&self) -> Option<u64> {
+        let remembered = self.remembered.as_ref()?;
+        // What was kept or has expired of late is counted only then.
+        remembered.run_pending_tasks().await;
+        Some(remembered.entry_count())
     }
 
     pub async fn authorize(&self, asked: &Asked<'_>) -> Result<Passed, Refusal> {

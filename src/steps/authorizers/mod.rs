@@ -82,9 +82,9 @@ impl Authorizer {
     }
 
     /// How many answers it remembers, if it does.
-    pub fn remembered(&self) -> Option<u64> {
+    pub async fn remembered(&self) -> Option<u64> {
         match self {
-            Authorizer::Http(http) => http.remembered(),
+            Authorizer::Http(http) => http.remembered().await,
             Authorizer::Jwt(_) | Authorizer::AwsIam => None,
         }
     }

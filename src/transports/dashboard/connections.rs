@@ -40,6 +40,8 @@ enum Field {
 struct Search {
     text: String,
     field: Field,
+    api: Option<String>,
+    stage: Option<String>,
     limit: usize,
     after: Option<(u64, ConnectionId)>,
 }
@@ -79,7 +81,8 @@ impl Search {
             Some(text) => Some(cursor(&text).ok_or_else(|| format!("`{text}` is no cursor of a page before"))?),
         };
         let text = parameter(query, "search").unwrap_or_default().trim().to_lowercase();
-        Ok(Self { text, field, limit, after })
+        let (api, stage) = (parameter(query, "api"), parameter(query, "stage"));
+        Ok(Self { text, field, api, stage, limit, after })
     }
 
     fn run(&self, engine: &Engine) -> Value {
@@ -116,10 +119,15 @@ impl Search {
     }
 
     fn matches(&self, engine: &Engine, connection: &Connection) -> bool {
+        let client = &connection.client;
+        let is_of =
+            |asked: &Option<String>, own: &str| asked.as_ref().is_none_or(|asked| asked.is_empty() || asked == own);
+        if !is_of(&self.api, &client.stage.api) || !is_of(&self.stage, &client.stage.stage) {
+            return false;
+        }
         if self.text.is_empty() {
             return true;
         }
-        let client = &connection.client;
         let has = |text: &str| text.to_lowercase().contains(&self.text);
         let is_asked = |field| self.field == Field::Any || self.field == field;
         is_asked(Field::Id) && has(client.id.text().as_str())

@@ -91,7 +91,7 @@ impl Dashboard {
             Err(refused) => return refused.answer(),
         };
         match path {
-            "/metrics" if is_reading => metrics(&self.engine),
+            "/metrics" if is_reading => metrics(&self.engine).await,
             "/metrics" => no_method("GET"),
             _ if path.starts_with("/api/") => self.ask(head, body, operator).await,
             _ if !is_reading => no_method("GET"),
@@ -157,8 +157,8 @@ fn overview(engine: &Engine, query: &str) -> Answer {
     }
 }
 
-fn metrics(engine: &Engine) -> Answer {
-    status::note_for_metrics(engine);
+async fn metrics(engine: &Engine) -> Answer {
+    status::note_for_metrics(engine).await;
     let mut answer = answer::plain(StatusCode::OK, engine.metrics.render());
     let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     answer.headers_mut().insert(CONTENT_TYPE, kind);

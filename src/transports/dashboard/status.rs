@@ -94,7 +94,7 @@ fn of_backend(backend: &Backend) -> Value {
 }
 
 /// What is measured only when somebody scrapes.
-pub fn note_for_metrics(engine: &Engine) {
+pub async fn note_for_metrics(engine: &Engine) {
     let gateway = engine.gateway();
     let backends: Vec<_> = gateway
         .backends
@@ -120,7 +120,7 @@ pub fn note_for_metrics(engine: &Engine) {
         engine.metrics.note_spans(counts.exported.get(), counts.dropped.get(), counts.failed.get());
     }
     for authorizer in &gateway.authorizers {
-        if let (Some(name), Some(entries)) = (authorizer.name(), authorizer.remembered()) {
+        if let (Some(name), Some(entries)) = (authorizer.name(), authorizer.remembered().await) {
             engine.metrics.note_remembered(name, entries);
         }
     }
