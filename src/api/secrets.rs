@@ -36,11 +36,14 @@ impl<'s> Secrets<'s> {
     pub fn of(source: &'s str) -> Self {
         let mut ranges = Vec::new();
         let (mut at, mut section, mut is_line_start) = (0, "", true);
+        // Headers for the collector of traces are whatever it asks for.
+        let (mut is_of_headers, mut headers_end) = (false, 0);
         while at < source.len() {
             let end = source[at..].find('\n').map_or(source.len(), |end| at + end + 1);
             let line = &source[at..end];
             if let Some(header) = line.trim_start().strip_prefix('[').filter(|_| is_line_start) {
                 section = first_name(header.trim_start_matches('['));
+                is_of_headers = section == "gateway" && header.contains("header");
                 at = end;
                 continue;
             }
@@ -53,7 +56,12 @@ impl<'s> Secrets<'s> {
             let value_at = at + equals + 1;
             let length = literal(&source[value_at..]);
             let value = &source[value_at..value_at + length];
-            if is_secret(table, last_name(before), value) {
+            if table == "gateway" && before.contains("header") && value.trim_start().starts_with('{') {
+                headers_end = source[value_at..].find('}').map_or(source.len(), |end| value_at + end);
+            }
+            let is_header =
+                is_of_headers || value_at < headers_end || table == "gateway" && before.contains("headers.");
+            if is_header && !value.trim_start().starts_with('{') || is_secret(table, last_name(before), value) {
                 ranges.push(value_at..value_at + length);
                 at = value_at + length;
             } else {
@@ -113,9 +121,7 @@ fn is_secret(table: &str, key: &str, value: &str) -> bool {
     if value.contains("PRIVATE KEY") || key == "public_key" && value.replace('\\', "").contains("\"d\"") {
         return true;
     }
-    // A header for the collector of traces.
-    let begins = value.trim_start_matches(['"', '\'']).to_ascii_lowercase();
-    if ["bearer ", "basic ", "apikey ", "token "].iter().any(|scheme| begins.starts_with(scheme)) {
+    if has_login(value) {
         return true;
     }
     let is_harmless =
@@ -126,6 +132,14 @@ fn is_secret(table: &str, key: &str, value: &str) -> bool {
         || TABLES.contains(&table) && !is_harmless
         // A slip in the name must not give the secret away.
         || nearest(&key, KEYS).is_some()
+}
+
+/// A URL with a user in it, and perhaps a password.
+fn has_login(value: &str) -> bool {
+    value.split_once("://").is_some_and(|(_, rest)| {
+        let authority = rest.split(['/', '?', '#', '"', '\'']).next().unwrap_or_default();
+        authority.contains('@')
+    })
 }
 
 /// The first name of a dotted path, without quotes.
@@ -205,6 +219,15 @@ mod tests {
         check("bearer_token = \"ab${env.T}c\"", "bearer_token = \"**${env.T}*\"");
         check("uri = \"http://a?token=b\"", "uri = \"http://a?token=*\"");
         check("uri = \"http://a\"\nx = [1]\n", "uri = \"http://a\"\nx = [1]\n");
+        check("uri = 'http://me:pw@a/b'", "uri = '****************'");
+        check(
+            "[gateway.tracing.headers]\nx-team = \"ab\"\n[apis]",
+            "[gateway.tracing.headers]\nx-team = \"**\"\n[apis]",
+        );
+        check(
+            "[gateway]\ntracing = { headers = { x = 'ab' }, sample = 1 }",
+            "[gateway]\ntracing = { headers = { x = '**' }, sample = 1 }",
+        );
         check("secret = \"\"\"a\nb\"\"\"\nx = 1", "secret = \"\"\"*\n*\"\"\"\nx = 1");
         check("secret = \'\'\'a, b\'\'\' # c", "secret = \'\'\'** *\'\'\' # c");
         check("eab_hmac_key = \"abc\"", "eab_hmac_key = \"***\"");

@@ -82,6 +82,7 @@ pub fn run() -> ExitCode {
         Verb::Status(wanted) => status::run(wanted, admin_address),
         Verb::Tail(wanted) => tail::run(wanted, admin_address),
     };
+    log::finish();
     outcome.unwrap_or_else(|error| {
         eprintln!("livegate: {error:#}");
         ExitCode::FAILURE

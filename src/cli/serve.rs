@@ -14,6 +14,7 @@ use crate::model::clock::Timestamp;
 use crate::server::Server;
 use crate::server::reload::Watch;
 use crate::server::systemd::{self, PassedSockets};
+use crate::telemetry::log;
 
 /// The sockets are taken over before any other thread runs, as the environment is changed by it.
 pub fn run(path: &Path) -> anyhow::Result<ExitCode> {
@@ -63,6 +64,7 @@ pub async fn drain(server: &Server, signals: &mut Signals) -> anyhow::Result<Exi
         () = server.drain() => Ok(ExitCode::SUCCESS),
         () = stopped(&mut signals.terminate, &mut signals.interrupt) => {
             tracing::warn!("a second signal: stopping at once");
+            log::finish();
             std::process::exit(130);
         }
     }

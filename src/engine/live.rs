@@ -69,9 +69,8 @@ pub fn tell(tail: &Tail, watch: &StageWatch, route: &RouteWatch, record: &Record
     if let What::Connection(happening) = record.what
         && let ConnectionEvent::Disconnect(close) = happening.event
     {
-        let how = format!("closed with {} {}", close.code, close.reason);
-        let why = event.error.map_or(how.clone(), |error| format!("{how}; {error}"));
-        event.error = Some(&why);
+        let how = format!("{} {}", close.code, close.reason);
+        event.cause = event.cause.or(Some(how.trim_end()));
         return tail.tell(&event);
     }
     tail.tell(&event);

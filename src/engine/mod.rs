@@ -41,7 +41,7 @@ use crate::outbound::backends::Keep;
 use crate::steps::throttles::Place;
 use crate::telemetry::history::History;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::sink::Sink;
+use crate::telemetry::sink::Counts;
 use crate::telemetry::tail::{Direction, Tail};
 use crate::telemetry::tracer::Tracer;
 use disconnects::Disconnects;
@@ -65,8 +65,8 @@ pub struct Engine {
     pub readings: Readings,
     /// Where clients reach us, as URLs.
     listeners: ArcSwap<Vec<String>>,
-    /// The access logs that are written.
-    logs: ArcSwap<Vec<Arc<Sink>>>,
+    /// What became of the lines of access logs, by destination.
+    logs: ArcSwap<Vec<(String, Arc<Counts>)>>,
     /// Hundredths of a percent of one processor, of late.
     cpu: AtomicU64,
     /// Sockets, messages and `$disconnect`s at work; the drain waits for them.
@@ -81,11 +81,15 @@ pub struct Engine {
     pub exchanges: TaskTracker,
     /// Kept-alive HTTP connections shall end.
     pub closing: CancellationToken,
+    /// What is still being answered is cut off: the drain has waited long enough.
+    pub cut: CancellationToken,
     /// Operators' connections, and when they shall end: after everything else.
     pub lookers_on: TaskTracker,
     pub closed: CancellationToken,
     /// The drain's time is over: `$disconnect`s still undelivered are lost.
     pub deadline: CancellationToken,
+    /// Ends when what operators must show has changed: whoever watches has to show it again.
+    watching: ArcSwap<CancellationToken>,
     disconnects: Disconnects,
     callback: ArcSwap<CallbackBase>,
 }
@@ -135,6 +139,8 @@ impl Engine {
             carried: CancellationToken::new(),
             exchanges: TaskTracker::new(),
             closing: CancellationToken::new(),
+            cut: CancellationToken::new(),
+            watching: ArcSwap::default(),
             lookers_on: TaskTracker::new(),
             closed: CancellationToken::new(),
             deadline: CancellationToken::new(),
@@ -153,6 +159,16 @@ impl Engine {
         self.gateway.store(Arc::new(gateway));
         self.generation.fetch_add(1, Relaxed);
         self.connections.visit(|connection| connection.outbox.wake());
+    }
+
+    /// For as long as whoever was let in may watch.
+    pub fn watching(&self) -> CancellationToken {
+        (**self.watching.load()).clone()
+    }
+
+    /// Other operators are let in from now on.
+    pub fn end_watching(&self) {
+        self.watching.swap(Arc::default()).cancel();
     }
 
     pub fn generation(&self) -> u64 {
@@ -175,11 +191,11 @@ impl Engine {
         self.listeners.store(Arc::new(listeners));
     }
 
-    pub fn logs(&self) -> Arc<Vec<Arc<Sink>>> {
+    pub fn logs(&self) -> Arc<Vec<(String, Arc<Counts>)>> {
         self.logs.load_full()
     }
 
-    pub fn set_logs(&self, logs: Vec<Arc<Sink>>) {
+    pub fn set_logs(&self, logs: Vec<(String, Arc<Counts>)>) {
         self.logs.store(Arc::new(logs));
     }
 
@@ -359,8 +375,14 @@ impl Engine {
     }
 
     /// A call sets out: its trace begins, or goes on, where there are traces.
-    pub fn set_out(&self, headers: Option<&HeaderMap>) -> Trail {
-        let trace = self.tracer.load().as_ref().and_then(|tracer| spans::begin(tracer, headers));
+    fn set_out(&self, headers: Option<&HeaderMap>) -> Trail {
+        let trace = self.tracer.load().as_ref().and_then(|tracer| spans::begin(tracer, headers, false));
+        Trail { trace, ..Trail::default() }
+    }
+
+    /// A backend's call sets out, which has its own word about its trace.
+    pub fn set_out_for_backend(&self, headers: &HeaderMap) -> Trail {
+        let trace = self.tracer.load().as_ref().and_then(|tracer| spans::begin(tracer, Some(headers), true));
         Trail { trace, ..Trail::default() }
     }
 

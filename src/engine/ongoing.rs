@@ -19,7 +19,7 @@ use crate::model::clock::Timestamp;
 use crate::model::id::Id;
 use crate::model::identity::Identity;
 use crate::model::record::{Record, Requested, Trail, What};
-use crate::model::refusal::Refusal;
+use crate::model::refusal::{Kind, Refusal};
 use crate::model::request::HttpRequest;
 
 const APIGW_REQUESTID: HeaderName = HeaderName::from_static("apigw-requestid");
@@ -109,6 +109,9 @@ impl Drop for Ongoing {
         metrics.in_flight.down(1);
         let answered = self.answered.take().unwrap_or_else(|| {
             metrics.cancelled.increment(1);
+            if let Some(leg) = self.trail.integration.as_mut().filter(|leg| leg.status.is_none()) {
+                leg.took = leg.began.elapsed();
+            }
             Answered { status: CLIENT_LEFT, refusal: None, took: self.trail.began.elapsed() }
         });
         let received = self.progress.length();
@@ -151,8 +154,15 @@ impl hyper::body::Body for Followed {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
-            self.ongoing.sent += frame.data_ref().map_or(0, Bytes::len) as u64;
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => self.ongoing.sent += frame.data_ref().map_or(0, Bytes::len) as u64,
+            Poll::Ready(Some(Err(error))) => {
+                let refusal = Kind::IntegrationFailure.because(format_args!("the answer broke off: {error}"));
+                if let Some(answered) = &mut self.ongoing.answered {
+                    answered.refusal = Some(refusal);
+                }
+            }
+            _ => {}
         }
         polled
     }

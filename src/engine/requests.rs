@@ -18,7 +18,7 @@ use crate::model::call::{Call, Event, Reply, Subject};
 use crate::model::clock::Timestamp;
 use crate::model::headers;
 use crate::model::limits;
-use crate::model::record::Trail;
+use crate::model::record::{Leg, Trail};
 use crate::model::refusal::{Kind, Refusal};
 use crate::model::request::HttpRequest;
 use crate::model::signature;
@@ -164,6 +164,10 @@ impl Engine {
         let Passed { headers, body, progress } = passed;
         let scope = Scope { call, stage_variables: &stage.variables };
         let began = Instant::now();
+        if !matches!(route.integration, RequestIntegration::Mock(_)) {
+            // Should the client leave meanwhile, this much is known of it.
+            trail.integration = Some(Leg::under_way(began, call.trace.as_ref().map(|trace| trace.span_id)));
+        }
         let outcome = match &route.integration {
             RequestIntegration::HttpProxy(forward) => {
                 match prepared(forward.outgoing(call, request, headers), route, &scope) {

@@ -11,10 +11,10 @@ use crate::model::record::{Leg, Outcome, Record, Traced, What};
 use crate::model::trace::Parent;
 use crate::telemetry::tracer::{Kind, Span, Tracer, Value};
 
-/// The trace of a call that came with these headers; nothing if nobody traces it.
-pub fn begin(tracer: &Tracer, headers: Option<&HeaderMap>) -> Option<Box<Traced>> {
+/// The trace of a call that came with these headers; nothing if nobody traces it. Backends are ours, clients are not.
+pub fn begin(tracer: &Tracer, headers: Option<&HeaderMap>, is_ours: bool) -> Option<Box<Traced>> {
     let parent = headers.and_then(Parent::from_headers);
-    let context = tracer.begin(parent.as_ref())?;
+    let context = tracer.begin(parent.as_ref(), is_ours)?;
     let parent = parent.and_then(|parent| parent.span_id);
     Some(Box::new(Traced { context, parent, began: SystemTime::now() }))
 }

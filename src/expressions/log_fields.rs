@@ -223,7 +223,7 @@ impl Field {
             Field::ConnectedAt => record.client().map(|client| Shown::Number(client.connected_at.0)),
             Field::ConnectionId => match record.what {
                 What::Push(push) => text(push.connection_id),
-                _ => record.client().map(|client| Shown::Id(client.id.id())),
+                _ => record.client().map(|client| Shown::Known(client.id_header.as_bytes())),
             },
             Field::DataProcessed => Some(Shown::Number(record.received + record.sent)),
             Field::DisconnectReason => match record.what {

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io::Write as _;
+use std::net::IpAddr;
 
 use super::Error;
 use super::context_names::{self, Protocol};
@@ -117,9 +118,18 @@ impl Format {
                 self.escape.append(&text, line);
                 self.escape.append("\"", line);
             }
+            Some(Shown::Known(text)) => line.extend_from_slice(text),
             Some(Shown::Id(id)) => line.extend_from_slice(id.text().as_str().as_bytes()),
             Some(Shown::Number(number)) => append_number(number, line),
             Some(Shown::Time(at)) => append_time(at, line),
+            Some(Shown::Address(IpAddr::V4(address))) => {
+                for (at, part) in address.octets().into_iter().enumerate() {
+                    if at > 0 {
+                        line.push(b'.');
+                    }
+                    append_number(part.into(), line);
+                }
+            }
             Some(Shown::Address(address)) => write!(line, "{address}").unwrap_or_default(),
             None => {}
         }
@@ -133,10 +143,12 @@ impl Format {
 pub enum Shown<'a> {
     Text(Cow<'a, str>),
     Quoted(Cow<'a, str>),
+    /// What needs no escape.
+    Known(&'a [u8]),
     Id(crate::model::id::Id),
     Number(u64),
     Time(Timestamp),
-    Address(std::net::IpAddr),
+    Address(IpAddr),
 }
 
 fn pieces(text: &str, protocol: Protocol) -> Result<Vec<Piece>, Error> {

@@ -110,6 +110,13 @@ pub enum Outcome {
     Failed,
 }
 
+impl Leg {
+    /// One that has not ended.
+    pub fn under_way(began: Instant, span: Option<[u8; 8]>) -> Self {
+        Self { began, took: Duration::ZERO, status: None, span }
+    }
+}
+
 impl Default for Trail {
     fn default() -> Self {
         Self { began: Instant::now(), authorizer: None, integration: None, trace: None }
@@ -123,7 +130,7 @@ impl Trail {
     }
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
     pub fn outcome(&self) -> Outcome {
         match self.refusal.map(|refusal| refusal.kind.fault()) {
             Some(Fault::Client) => Outcome::Refused,
@@ -135,7 +142,7 @@ impl Record<'_> {
     }
 
     /// Whose connection it is about, if it is about one.
-    pub fn client(&self) -> Option<&Client> {
+    pub fn client(&self) -> Option<&'a Client> {
         match self.what {
             What::Connection(happening) => Some(happening.client),
             What::Push(push) => push.client,

@@ -143,8 +143,13 @@ impl Exchange {
                         }
                     }
                 }
-                () = closing.as_mut(), if !is_closing => {
+                () = closing.as_mut() => {
+                    if is_closing {
+                        return Ended::Over;
+                    }
                     is_closing = true;
+                    // From now on it is waited for the end of all patience.
+                    closing.set(self.door.engine().cut.cancelled());
                     Pin::new(&mut connection).graceful_shutdown();
                 }
             }

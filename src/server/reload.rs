@@ -45,7 +45,13 @@ impl Server {
                 None => stage.retired().cancel(),
             }
         }
+        let before = &old.settings;
+        let is_for_others =
+            before.admin_token != settings.admin_token || before.admin_read_only != settings.admin_read_only;
         self.engine().replace_gateway(gateway);
+        if is_for_others {
+            self.engine().end_watching();
+        }
         self.watch.switch(self.engine(), opened, settings.tracing.clone());
         self.kept.buckets.serve();
         self.switch_listeners(&settings, bound);

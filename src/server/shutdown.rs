@@ -20,6 +20,7 @@ impl Server {
         engine.announce_leaving();
         tracing::info!(connections = engine.connections.count(), "draining");
         tokio::time::sleep(settings.drain_delay).await;
+        self.watch.release();
         self.listeners.lock().clients.clear();
         engine.begin_drain();
         let end = Instant::now() + settings.drain_timeout;
@@ -40,6 +41,8 @@ impl Server {
         engine.exchanges.close();
         if timeout_at(end.max(Instant::now() + FORCED), engine.exchanges.wait()).await.is_err() {
             tracing::warn!(connections = engine.exchanges.len(), "the drain ended before every answer was taken");
+            engine.cut.cancel();
+            let _ = timeout_at(Instant::now() + FORCED, engine.exchanges.wait()).await;
         }
         self.usage.close(FORCED).await;
         self.watch.close(engine, FORCED).await;

@@ -1,7 +1,8 @@
 //! Access logs and traces of the file that is served: opened before it is, closed once nobody writes to them.
 
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -12,15 +13,16 @@ use crate::engine::Engine;
 use crate::telemetry::sink::{self, Sink};
 use crate::telemetry::tracer::{self, Counts, Tracer};
 
-/// How long calls of the file before may still write to a log that the new one does not name.
-const LINGER: Duration = Duration::from_secs(35);
-
 /// How long what is buffered may take to go out, when a log or a tracer is closed.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Default)]
 pub(super) struct Watch {
     logs: Mutex<Vec<(sink::Settings, Arc<Sink>)>>,
+    /// Logs of files before, as long as a call of theirs is being answered.
+    old: Mutex<Vec<Weak<Sink>>>,
+    /// What became of lines, by destination, over all reloads.
+    counts: Mutex<BTreeMap<String, Arc<sink::Counts>>>,
     tracing: Mutex<Option<tracer::Settings>>,
     spans: Arc<Counts>,
 }
@@ -84,32 +86,38 @@ impl Watch {
         if let Some(before) = before.filter(|before| tracer.as_ref().is_none_or(|now| !Arc::ptr_eq(before, now))) {
             tokio::spawn(async move { before.close(PATIENCE).await });
         }
-        engine.set_logs(logs.iter().map(|(_, sink)| sink.clone()).collect());
-        let before = std::mem::replace(&mut *self.logs.lock(), logs.clone());
-        for (_, sink) in before {
-            if logs.iter().any(|(_, now)| Arc::ptr_eq(now, &sink)) {
-                continue;
-            }
-            tokio::spawn(async move {
-                // Calls that are being answered still have the file before.
-                tokio::time::sleep(LINGER).await;
-                let _ = tokio::task::spawn_blocking(move || sink.close(PATIENCE)).await;
-            });
-        }
+        let mut counts = self.counts.lock();
+        counts.extend(logs.iter().map(|(settings, sink)| (settings.destination.to_string(), sink.counts.clone())));
+        engine.set_logs(counts.iter().map(|(destination, counts)| (destination.clone(), counts.clone())).collect());
+        drop(counts);
+        // What nobody writes to any more closes by itself, once the last call of its file is over.
+        let before = std::mem::replace(&mut *self.logs.lock(), logs);
+        let mut old = self.old.lock();
+        old.retain(|sink| sink.strong_count() > 0);
+        old.extend(before.iter().map(|(_, sink)| Arc::downgrade(sink)));
+    }
+
+    /// Nobody waits for a log any more: the gateway stops.
+    pub(super) fn release(&self) {
+        self.all().iter().for_each(|sink| sink.release());
+    }
+
+    fn all(&self) -> Vec<Arc<Sink>> {
+        let now = self.logs.lock();
+        let old = self.old.lock();
+        now.iter().map(|(_, sink)| sink.clone()).chain(old.iter().filter_map(Weak::upgrade)).collect()
     }
 
     /// Files that were moved away are begun anew.
     pub(super) fn reopen(&self) {
-        for (_, sink) in &*self.logs.lock() {
-            sink.reopen();
-        }
+        self.all().iter().for_each(|sink| sink.reopen());
     }
 
     /// What is buffered goes out; the gateway stops.
     pub(super) async fn close(&self, engine: &Engine, patience: Duration) {
-        let logs = std::mem::take(&mut *self.logs.lock());
+        let logs = self.all();
         let closing: Vec<_> =
-            logs.into_iter().map(|(_, sink)| tokio::task::spawn_blocking(move || sink.close(patience))).collect();
+            logs.into_iter().map(|sink| tokio::task::spawn_blocking(move || sink.close(patience))).collect();
         if let Some(tracer) = engine.tracer.swap(None) {
             tracer.close(patience).await;
         }

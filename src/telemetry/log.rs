@@ -1,8 +1,14 @@
 //! Log lines on stderr, as text for people or JSON for machines.
+//!
+//! They go out by a thread of their own: whoever reads stderr may stop, and a gateway that waits for it would stop too.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
+
+use super::sink::{Destination, Settings, Sink, WhenFull};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -14,6 +20,14 @@ pub enum Format {
 /// of files every growth of a log beside the watched file, which is such a growth again.
 const QUIET: [&str; 4] = ["notify=off", "inotify=off", "tungstenite=info", "tokio_tungstenite=info"];
 
+/// Lines that may wait for whoever reads stderr; beyond it they are dropped, and how many is said later.
+const WAITING: usize = 8 * 1024 * 1024;
+
+/// How long the last lines may take to go out.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+static STDERR: OnceLock<Arc<Sink>> = OnceLock::new();
+
 /// Starts logging for the whole process. `filter` is `RUST_LOG`'s language; without one, `info`.
 pub fn start(filter: Option<&str>, format: Option<Format>) {
     let mut filter = match filter {
@@ -23,9 +37,14 @@ pub fn start(filter: Option<&str>, format: Option<Format>) {
     for quiet in QUIET {
         filter = filter.add_directive(quiet.parse().expect("the list holds directives"));
     }
-    let terminal = std::io::stderr().is_terminal();
+    let terminal = io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { Format::Text } else { Format::Json });
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let settings = Settings { destination: Destination::Stderr, when_full: WhenFull::Drop, buffer: WAITING };
+    if let Ok(sink) = Sink::open(settings) {
+        // A second start (tests in one process) keeps the first one's.
+        let _ = STDERR.set(sink);
+    }
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Lines);
     // A closed stderr must not end the gateway.
     let builder = builder.log_internal_errors(false);
     // A second start (tests in one process) keeps the first one's settings.
@@ -33,4 +52,28 @@ pub fn start(filter: Option<&str>, format: Option<Format>) {
         Format::Text => builder.with_ansi(terminal).with_target(false).try_init(),
         Format::Json => builder.json().flatten_event(true).with_target(false).try_init(),
     };
+}
+
+/// What was logged goes out; the process ends.
+pub fn finish() {
+    if let Some(stderr) = STDERR.get() {
+        stderr.close(PATIENCE);
+    }
+}
+
+/// Takes one event with each write.
+struct Lines;
+
+impl Write for Lines {
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        match STDERR.get() {
+            Some(stderr) => stderr.write(event),
+            None => io::stderr().write_all(event)?,
+        }
+        Ok(event.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

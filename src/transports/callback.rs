@@ -53,7 +53,7 @@ struct Answered {
 pub async fn answer(engine: &Engine, gateway: &Gateway, called: Called<'_>, request: Request<Incoming>) -> Answer {
     let Called { stage, id, source_ip, domain_name } = called;
     let (head, body) = request.into_parts();
-    let (at, trail) = (Timestamp::now(), engine.set_out(Some(&head.headers)));
+    let (at, trail) = (Timestamp::now(), engine.set_out_for_backend(&head.headers));
     let request_id = Id::random();
     let (mut caller, mut payload) = (None, Bytes::new());
     let answered = match read(body, declared(&head), stage.limits.max_message).await {

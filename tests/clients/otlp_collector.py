@@ -76,8 +76,8 @@ class Collector(Backend):
         self.endpoint = self.at("")
 
     def settings(self, **more):
-        """`[gateway.tracing]` for it: everything is traced."""
-        return {"endpoint": self.endpoint, "sample": 1.0, **more}
+        """`[gateway.tracing]` for it: everything is traced, unless who calls says otherwise."""
+        return {"endpoint": self.endpoint, "sample": 1.0, "follow_parent": True, **more}
 
     def spans(self):
         """All that came so far; twice what was sent twice."""

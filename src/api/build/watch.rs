@@ -45,6 +45,7 @@ impl Building<'_> {
     ) -> Arc<RouteWatch> {
         let name: Arc<str> = entry.name.as_str().into();
         let metrics = self.kept.metrics.route(key, &name);
+        let integration = shown(&integration);
         let exported = stage.detailed_metrics.then(|| self.kept.metrics.export(key, &metrics));
         Arc::new(RouteWatch {
             key: name,
@@ -129,6 +130,19 @@ impl Building<'_> {
             service_name: written.service_name.value.clone(),
             follow_parent: written.follow_parent,
         }
+    }
+}
+
+/// An integration without what may be a secret in its address: a query, or a login.
+fn shown(integration: &str) -> String {
+    let plain = integration.split('?').next().unwrap_or_default();
+    match plain.split_once("://") {
+        Some((scheme, rest)) => {
+            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            format!("{scheme}://{host}{path}")
+        }
+        None => plain.to_owned(),
     }
 }
 

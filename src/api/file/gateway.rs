@@ -61,6 +61,12 @@ fn is_consistent(gateway: &Gateway, reading: &mut Reading) {
             reading.problems.problem_with_help(&text.place, format!("`{}` is no {noun}", text.value), help);
         }
     }
+    if let Some(token) = gateway.admin_token.as_ref().filter(|token| !token.unresolved)
+        && !token.reveal().bytes().all(|byte| byte.is_ascii_graphic())
+    {
+        let help = "use visible ASCII characters without blanks";
+        reading.problems.problem_with_help(&token.place, "this token cannot be shown in a header", help);
+    }
     if gateway.proxy_protocol && gateway.trusted_proxies.is_empty() {
         let help = "add `trusted_proxies = [\"10.0.0.0/8\"]` with the addresses of the load balancers";
         let found = "`proxy_protocol` is spoken by trusted proxies only, and there are none";

@@ -61,8 +61,9 @@ settings! {
         pub headers: Table<Secret>,
         /// What the gateway is called in traces.
         pub service_name: Text = "livegate",
-        /// Traces a call that its caller traces, whatever `sample` says.
-        pub follow_parent: bool = true,
+        /// Has a client's `traceparent` decide whether its call is traced, whatever `sample` says. A backend's decides whether
+        /// its push is, in any case.
+        pub follow_parent: bool = false,
         check is_sendable;
     }
 }
@@ -72,6 +73,10 @@ fn is_sendable(tracing: &Tracing, reading: &mut Reading) {
         if http::HeaderName::from_bytes(header.name.as_bytes()).is_err() {
             let found = format!("`{}` cannot name a header", header.name);
             reading.problems.problem_with_help(&header.place, found, "use letters, digits and `-`");
+        }
+        if !header.value.unresolved && http::HeaderValue::from_str(header.value.reveal()).is_err() {
+            let found = "this is no value of a header";
+            reading.problems.problem_with_help(&header.value.place, found, "use visible characters on one line");
         }
     }
 }

@@ -7,12 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{Counts, WhenFull};
 
 /// Between two writes: 50 a second are few for the kernel, and a log that is 20 ms old is young for a reader.
 const GATHERING: Duration = Duration::from_millis(20);
+
+/// So much is written at once even if it has gathered sooner: what stays in a processor's cache costs the calls around it least.
+const ENOUGH: usize = 64 * 1024;
 
 /// What the memory shrinks back to after a storm.
 const KEPT: usize = 1 << 20;
@@ -41,6 +45,8 @@ struct State {
     /// With more than so many bytes waiting the writer must be woken.
     wake_at: usize,
     must_reopen: bool,
+    /// Nobody waits for room any more: what does not fit is dropped.
+    is_released: bool,
     is_closed: bool,
     has_ended: bool,
 }
@@ -58,6 +64,15 @@ pub(super) enum Work {
     End,
 }
 
+/// Does what may take long. The runtime has others do meanwhile what this thread would have done next: signals and health
+/// are looked after even where each call waits for its log.
+fn without_others<T>(wait: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(wait),
+        _ => wait(),
+    }
+}
+
 impl Buffer {
     pub(super) fn new(size: usize, when_full: WhenFull, counts: Arc<Counts>) -> Self {
         let state = State {
@@ -67,6 +82,7 @@ impl Buffer {
             taken_lines: 0,
             wake_at: AWAKE,
             must_reopen: false,
+            is_released: false,
             is_closed: false,
             has_ended: false,
         };
@@ -84,17 +100,22 @@ impl Buffer {
 
     // Whoever has lines
 
-    /// Adds a line and its end; false if it cannot be taken.
+    /// Adds a line and its end; false if it cannot be taken. `waits` is called before the first wait for room.
     #[inline]
-    pub(super) fn put(&self, line: &[u8]) -> bool {
+    pub(super) fn put(&self, line: &[u8], waits: impl FnOnce()) -> bool {
         let length = line.len() + 1;
         let mut state = self.state.lock();
-        while state.waiting.len() + state.taken + length > self.size {
+        if state.waiting.len() + state.taken + length > self.size {
             // A line longer than the whole buffer would wait for ever.
-            if self.when_full == WhenFull::Drop || state.is_closed || length > self.size {
+            if self.when_full == WhenFull::Drop || length > self.size {
                 return false;
             }
-            self.room.wait(&mut state);
+            drop(state);
+            waits();
+            state = match without_others(|| self.wait_for_room(length)) {
+                Some(state) => state,
+                None => return false,
+            };
         }
         if state.is_closed {
             return false;
@@ -112,6 +133,23 @@ impl Buffer {
             self.work.notify_one();
         }
         true
+    }
+
+    fn wait_for_room(&self, length: usize) -> Option<MutexGuard<'_, State>> {
+        let mut state = self.state.lock();
+        while state.waiting.len() + state.taken + length > self.size {
+            if state.is_closed || state.is_released {
+                return None;
+            }
+            self.room.wait(&mut state);
+        }
+        Some(state)
+    }
+
+    /// From now on nobody waits for room.
+    pub(super) fn release(&self) {
+        self.state.lock().is_released = true;
+        self.room.notify_all();
     }
 
     pub(super) fn reopen(&self) {
@@ -172,9 +210,9 @@ impl Buffer {
                 continue;
             }
             let until = last.map(|last| last + GATHERING).filter(|until| Instant::now() < *until);
-            let half = self.size / 2;
-            let Some(until) = until.filter(|_| !state.is_closed && state.waiting.len() <= half) else { break };
-            state.wake_at = half;
+            let enough = ENOUGH.min(self.size / 2);
+            let Some(until) = until.filter(|_| !state.is_closed && state.waiting.len() <= enough) else { break };
+            state.wake_at = enough;
             self.work.wait_until(&mut state, until);
         }
         if chunk.capacity() > KEPT && state.waiting.len() < KEPT {
@@ -233,6 +271,10 @@ mod tests {
 
     use super::*;
 
+    fn put(buffer: &Buffer, line: &[u8]) -> bool {
+        buffer.put(line, || {})
+    }
+
     fn buffer(size: usize, when_full: WhenFull) -> Arc<Buffer> {
         Arc::new(Buffer::new(size, when_full, Arc::default()))
     }
@@ -246,20 +288,20 @@ mod tests {
     #[test]
     fn lines_come_out_as_they_went_in() {
         let buffer = buffer(100, WhenFull::Drop);
-        assert!(buffer.put(b"one") && buffer.put(b"") && buffer.put(b"three"));
+        assert!(put(&buffer, b"one") && put(&buffer, b"") && put(&buffer, b"three"));
         assert_eq!(take(&buffer), "one\n\nthree\n");
     }
 
     #[test]
     fn what_is_being_written_takes_room_until_it_is_done_with() {
         let buffer = buffer(8, WhenFull::Drop);
-        assert!(buffer.put(b"123") && buffer.put(b"456"));
-        assert!(!buffer.put(b""));
+        assert!(put(&buffer, b"123") && put(&buffer, b"456"));
+        assert!(!put(&buffer, b""));
         assert_eq!(take(&buffer), "123\n456\n");
-        assert!(!buffer.put(b"789"));
+        assert!(!put(&buffer, b"789"));
         assert!(buffer.note(4, 1, 0));
-        assert!(buffer.put(b"789"));
-        assert!(!buffer.put(b""));
+        assert!(put(&buffer, b"789"));
+        assert!(!put(&buffer, b""));
         assert!(buffer.note(4, 0, 1));
         assert_eq!(take(&buffer), "789\n");
         assert_eq!((buffer.counts.written.get(), buffer.counts.failed.get()), (1, 1));
@@ -268,10 +310,10 @@ mod tests {
     #[test]
     fn who_blocks_goes_on_when_there_is_room() {
         let buffer = buffer(4, WhenFull::Block);
-        assert!(buffer.put(b"123"));
+        assert!(put(&buffer, b"123"));
         let waiting = thread::spawn({
             let buffer = buffer.clone();
-            move || buffer.put(b"456")
+            move || put(&buffer, b"456")
         });
         assert_eq!(take(&buffer), "123\n");
         assert!(!waiting.is_finished());
@@ -283,11 +325,11 @@ mod tests {
     #[test]
     fn who_blocks_goes_on_when_it_is_closed() {
         let buffer = buffer(4, WhenFull::Block);
-        assert!(buffer.put(b"123"));
+        assert!(put(&buffer, b"123"));
         let waiting: Vec<_> = (0..3)
             .map(|_| {
                 let buffer = buffer.clone();
-                thread::spawn(move || buffer.put(b"456"))
+                thread::spawn(move || put(&buffer, b"456"))
             })
             .collect();
         buffer.close();
@@ -299,17 +341,17 @@ mod tests {
     fn a_line_longer_than_the_buffer_is_not_waited_for() {
         for when_full in [WhenFull::Drop, WhenFull::Block] {
             let buffer = buffer(4, when_full);
-            assert!(!buffer.put(b"1234"));
-            assert!(buffer.put(b"123"));
+            assert!(!put(&buffer, b"1234"));
+            assert!(put(&buffer, b"123"));
         }
     }
 
     #[test]
     fn it_ends_when_it_is_closed_and_empty() {
         let buffer = buffer(100, WhenFull::Drop);
-        assert!(buffer.put(b"last"));
+        assert!(put(&buffer, b"last"));
         buffer.close();
-        assert!(!buffer.put(b"too late"));
+        assert!(!put(&buffer, b"too late"));
         assert_eq!(take(&buffer), "last\n");
         assert!(buffer.note(5, 1, 0));
         assert_eq!(buffer.take(&mut Vec::new(), None), Work::End);
@@ -322,9 +364,9 @@ mod tests {
     #[test]
     fn what_is_abandoned_has_failed_once() {
         let buffer = buffer(100, WhenFull::Drop);
-        assert!(buffer.put(b"1") && buffer.put(b"2"));
+        assert!(put(&buffer, b"1") && put(&buffer, b"2"));
         assert_eq!(take(&buffer), "1\n2\n");
-        assert!(buffer.put(b"3"));
+        assert!(put(&buffer, b"3"));
         assert!(buffer.note(2, 1, 0));
         buffer.close();
         assert_eq!((buffer.abandon(), buffer.abandon()), (2, 0));
@@ -337,7 +379,7 @@ mod tests {
     fn reopening_comes_before_what_was_written_meanwhile() {
         let buffer = buffer(100, WhenFull::Drop);
         buffer.reopen();
-        assert!(buffer.put(b"new"));
+        assert!(put(&buffer, b"new"));
         assert_eq!(buffer.take(&mut Vec::new(), None), Work::Reopen);
         assert_eq!(take(&buffer), "new\n");
     }
@@ -357,12 +399,12 @@ mod tests {
                 (work, chunk.len())
             }
         });
-        assert!(buffer.put(b"first"));
+        assert!(put(&buffer, b"first"));
         while buffer.counts.written.get() == 0 {
             thread::yield_now();
         }
         for _ in 0..6 {
-            assert!(buffer.put(b"123456789"));
+            assert!(put(&buffer, b"123456789"));
         }
         assert_eq!(writer.join().unwrap(), (Work::Write, 60));
     }

@@ -67,9 +67,13 @@ pub struct Sink {
 impl Sink {
     /// Starts the sink's thread. A file is opened, or made, before this returns; a syslog that is away is not missed yet.
     pub fn open(settings: Settings) -> io::Result<Arc<Sink>> {
+        Self::open_with(settings, Arc::default())
+    }
+
+    /// The same, where lines of this destination have been counted before.
+    pub fn open_with(settings: Settings, counts: Arc<Counts>) -> io::Result<Arc<Sink>> {
         let Settings { destination, when_full, buffer } = settings;
         let target = Target::open(&destination)?;
-        let counts = Arc::new(Counts::default());
         let buffer = Arc::new(Buffer::new(buffer, when_full, counts.clone()));
         let news = Arc::new(News::new(destination.to_string(), counts.clone()));
         let writer = Writer { buffer: buffer.clone(), news: news.clone(), target };
@@ -82,10 +86,15 @@ impl Sink {
     /// destination, unless the buffer is full and the settings say to.
     pub fn write(&self, line: &[u8]) {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
-        if !self.buffer.put(line) {
+        if !self.buffer.put(line, || self.news.tell_of_waiting()) {
             self.counts.dropped.increment(1);
             self.news.tell();
         }
+    }
+
+    /// Has nobody wait for it any more: the gateway stops, and what does not fit is dropped from now on.
+    pub fn release(&self) {
+        self.buffer.release();
     }
 
     /// Opens the file again, since somebody moved it. What is written from now on is not in the old one.

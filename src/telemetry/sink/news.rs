@@ -75,6 +75,11 @@ impl News {
         }
     }
 
+    /// Calls wait until there is room.
+    pub(super) fn tell_of_waiting(self: &Arc<Self>) {
+        self.note(&io::Error::other("it does not keep up, and calls wait for it"));
+    }
+
     /// Something is wrong with the destination, whether or not lines were lost yet.
     pub(super) fn note(self: &Arc<Self>, error: &io::Error) {
         self.state.lock().story.reason = Some(error.to_string());

@@ -3,13 +3,16 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::thread;
 use std::time::Duration;
 
 /// Linux's `PIPE_BUF`: so much goes into a pipe in one piece, whoever else writes to it. Our own log does, where an
 /// operator has stdout and stderr in one.
-const PIPE: usize = 4096;
+const SHARED_PIPE: usize = 4096;
+
+/// What Linux's pipes hold: a pipe of our own gets as much at once, and wakes its reader as rarely.
+const OWN_PIPE: usize = 64 * 1024;
 
 /// After so much who waits for room hears of it.
 const PIECE: usize = 256 * 1024;
@@ -40,12 +43,16 @@ pub(super) struct Stream {
 impl Stream {
     /// A copy of stdout or stderr, so that a stalled one is not locked for the rest of the process.
     pub(super) fn of(output: impl AsFd) -> io::Result<Self> {
-        Self::new(File::from(output.as_fd().try_clone_to_owned()?), false)
+        let mut stream = Self::new(File::from(output.as_fd().try_clone_to_owned()?), false)?;
+        if stream.piece == SHARED_PIPE && !is_shared() {
+            stream.piece = OWN_PIPE;
+        }
+        Ok(stream)
     }
 
     pub(super) fn new(file: File, is_torn: bool) -> io::Result<Self> {
         let is_pipe = file.metadata()?.file_type().is_fifo();
-        Ok(Self { file, piece: if is_pipe { PIPE } else { PIECE }, is_torn })
+        Ok(Self { file, piece: if is_pipe { SHARED_PIPE } else { PIECE }, is_torn })
     }
 
     /// Writes some of the lines, as many as `most` bytes hold, but one in any case. What cannot be written has failed.
@@ -72,6 +79,16 @@ impl Stream {
     pub(super) fn file(&self) -> &File {
         &self.file
     }
+}
+
+/// Whether stdout and stderr are one pipe, as far as that can be told.
+fn is_shared() -> bool {
+    let of = |output: &dyn AsFd| {
+        let file = File::from(output.as_fd().try_clone_to_owned().ok()?);
+        file.metadata().ok().map(|about| (about.dev(), about.ino()))
+    };
+    let (stdout, stderr) = (of(&io::stdout()), of(&io::stderr()));
+    stdout.is_none() || stdout == stderr
 }
 
 /// Writes all of it, or says how much and why no more.

@@ -37,7 +37,8 @@ pub struct Settings {
     /// The share of calls that are traced, of those whose caller did not decide it.
     pub sample: f64,
     pub service_name: String,
-    /// What a caller traces is traced here as well. Without it such a call is one of `sample` like any other.
+    /// What a caller traces is traced here as well, and what it does not is not. Without it such a call is one of `sample`
+    /// like any other.
     pub follow_parent: bool,
 }
 
@@ -81,13 +82,11 @@ impl Tracer {
     }
 
     /// The context of a span that a call begins with. `None` when the call is not traced and there is nothing to hand on;
-    /// a caller that traces without us gets its trace handed on, in the name of a span that is not written down.
-    pub fn begin(&self, parent: Option<&Parent>) -> Option<TraceContext> {
-        let sampled = match parent.and_then(|parent| parent.sampled) {
-            Some(false) => false,
-            Some(true) if self.follow_parent => true,
-            _ => self.sampler.sample(&mut rand::rng()),
-        };
+    /// a caller that traces without us gets its trace handed on, in the name of a span that is not written down. What a
+    /// caller that `is_ours` decided is decided; others' word counts with `follow_parent`.
+    pub fn begin(&self, parent: Option<&Parent>, is_ours: bool) -> Option<TraceContext> {
+        let decided = parent.and_then(|parent| parent.sampled).filter(|_| is_ours || self.follow_parent);
+        let sampled = decided.unwrap_or_else(|| self.sampler.sample(&mut rand::rng()));
         match parent {
             Some(parent) => Some(parent.next(sampled)),
             None => sampled.then(TraceContext::begin),

@@ -110,7 +110,7 @@ fn spans(request: &ExportTraceServiceRequest) -> &[Written] {
 
 fn span(tracer: &Tracer, name: &'static str) -> Span {
     Span {
-        context: tracer.begin(None).unwrap(),
+        context: tracer.begin(None, false).unwrap(),
         parent: None,
         kind: Kind::Server,
         name: name.into(),
@@ -136,7 +136,7 @@ async fn a_span_reaches_its_collector_as_otlp() {
         settings.service_name = "gate".to_owned();
     });
     let parent = parent(Some([5; 8]), Some(true));
-    let context = tracer.begin(Some(&parent)).unwrap();
+    let context = tracer.begin(Some(&parent), false).unwrap();
     let child = context.next();
     let attributes =
         vec![("http.route", "/pets".into()), ("http.response.status_code", 503.into()), ("x", true.into())];
@@ -215,28 +215,29 @@ async fn a_parent_decides_unless_it_leaves_it_to_us() {
     let check = |sample: f64, follow_parent: bool, sampled: Option<bool>, wanted: bool| {
         let tracer = start(Settings { sample, follow_parent, ..settings("http://127.0.0.1:9") });
         for span_id in [Some([5; 8]), None] {
-            let context = tracer.begin(Some(&parent(span_id, sampled))).unwrap();
+            let context = tracer.begin(Some(&parent(span_id, sampled)), false).unwrap();
             assert_eq!(context.sampled, wanted, "{sample} {follow_parent} {sampled:?}");
             assert_eq!((context.trace_id, context.state), ([7; 16], Some(HeaderValue::from_static("a=1"))));
             assert!(context.span_id != [0; 8] && context.span_id != [5; 8]);
         }
     };
-    for follow_parent in [true, false] {
-        check(1.0, follow_parent, Some(false), false);
-        check(0.0, follow_parent, Some(false), false);
-        check(1.0, follow_parent, Some(true), true);
-        check(1.0, follow_parent, None, true);
-        check(0.0, follow_parent, None, false);
+    for sample in [0.0, 1.0] {
+        check(sample, true, Some(false), false);
+        check(sample, true, Some(true), true);
+        for said in [None, Some(false), Some(true)] {
+            check(sample, false, said, sample > 0.5);
+        }
+        check(sample, true, None, sample > 0.5);
     }
-    check(0.0, true, Some(true), true);
-    check(0.0, false, Some(true), false);
+    let tracer = start(Settings { sample: 0.0, follow_parent: false, ..settings("http://127.0.0.1:9") });
+    assert!(tracer.begin(Some(&parent(None, Some(true))), true).is_some_and(|context| context.sampled), "one of ours");
 }
 
 #[tokio::test]
 async fn a_share_of_calls_is_traced_and_each_has_ids_of_its_own() {
     let of = |sample: f64| {
         let tracer = start(Settings { sample, ..settings("http://127.0.0.1:9") });
-        (0..10_000).filter_map(|_| tracer.begin(None)).collect::<Vec<_>>()
+        (0..10_000).filter_map(|_| tracer.begin(None, false)).collect::<Vec<_>>()
     };
     assert_eq!((of(0.0).len(), of(1.0).len()), (0, 10_000));
     let some = of(0.1);

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 
 use super::error;
 use crate::api::gateway::Settings;
@@ -63,7 +63,7 @@ pub fn check(settings: &Settings, head: &Parts, address: IpAddr) -> Result<Acces
         return Err(Refused::No("a page of another site may not ask this"));
     }
     let Some(token) = &settings.admin_token else {
-        return check_loopback(&head.headers, path, address);
+        return check_loopback(head, path, address);
     };
     if !is_data {
         // The page itself is no secret; it asks for the token.
@@ -73,7 +73,11 @@ pub fn check(settings: &Settings, head: &Parts, address: IpAddr) -> Result<Acces
     let shown = shown.and_then(|shown| shown.split_at_checked(7)).filter(|(scheme, _)| is_bearer(scheme));
     match shown {
         Some((_, shown)) if verify_slices_are_equal(shown, token.as_bytes()).is_ok() => Ok(Access::Token),
-        _ => Err(Refused::Token),
+        Some(_) => {
+            tracing::warn!(target: "livegate::operators", %address, "somebody showed another admin_token");
+            Err(Refused::Token)
+        }
+        None => Err(Refused::Token),
     }
 }
 
@@ -81,14 +85,20 @@ fn is_bearer(scheme: &[u8]) -> bool {
     scheme.eq_ignore_ascii_case(b"bearer ")
 }
 
-fn check_loopback(headers: &HeaderMap, path: &str, address: IpAddr) -> Result<Access, Refused> {
-    if path == "/metrics" {
+/// What gives a proxy away. One that speaks HTTP/1.1 and adds none of these cannot be told from a caller.
+const OF_PROXIES: [&str; 7] =
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-forwarded-server", "x-real-ip"];
+
+fn check_loopback(head: &Parts, path: &str, address: IpAddr) -> Result<Access, Refused> {
+    let (headers, version) = (&head.headers, head.version);
+    // Scrapers come from elsewhere; a browser that was led here by a name of somebody else's does not scrape.
+    if path == "/metrics" && !headers.contains_key("sec-fetch-site") {
         return Ok(Access::Open);
     }
     if !address.to_canonical().is_loopback() {
         return Err(Refused::No("without an admin_token the dashboard is for this machine alone"));
     }
-    if headers.contains_key("x-forwarded-for") || headers.contains_key("forwarded") {
+    if OF_PROXIES.iter().any(|name| headers.contains_key(*name)) || version == Version::HTTP_10 {
         return Err(Refused::No(
             "behind a proxy the dashboard needs an admin_token: everybody seems to be on this machine",
         ));
@@ -111,8 +121,9 @@ fn is_this_machine(host: &str) -> bool {
 /// What browsers say of themselves: `Sec-Fetch-Site`, and `Origin` where that is missing.
 fn is_of_another_site(headers: &HeaderMap) -> bool {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    if text("sec-fetch-site").is_some_and(|site| !matches!(site, "same-origin" | "none")) {
-        return true;
+    // Behind a proxy that renames the host, the browser still knows which page is ours.
+    if let Some(site) = text("sec-fetch-site") {
+        return !matches!(site, "same-origin" | "none");
     }
     let Some(origin) = text(ORIGIN.as_str()) else { return false };
     let host = text(HOST.as_str()).unwrap_or_default();
@@ -167,7 +178,12 @@ mod tests {
         no("127.0.0.1", &[("host", "evil.example")]);
         no("127.0.0.1", &[("host", "localhost@evil.example")]);
         no("127.0.0.1", &[]);
-        no("127.0.0.1", &[("host", "localhost"), ("x-forwarded-for", "203.0.113.9")]);
+        for name in OF_PROXIES {
+            no("127.0.0.1", &[("host", "localhost"), (name, "203.0.113.9")]);
+        }
+        let mut old = head("/", &[("host", "localhost")]);
+        old.version = Version::HTTP_10;
+        assert!(super::check(&Settings::default(), &old, str::parse("127.0.0.1").unwrap()).is_err());
         check(None, "10.0.0.9", head("/metrics", &[("host", "gateway:8081")]), Ok(Access::Open));
     }
 

@@ -105,7 +105,7 @@ impl Dashboard {
     async fn ask(&self, head: &Parts, body: Incoming, operator: Operator) -> Answer {
         let engine = &self.engine;
         let query = head.uri.query().unwrap_or_default();
-        let path: Vec<&str> = head.uri.path().trim_start_matches("/api/").split('/').collect();
+        let path: Vec<&str> = head.uri.path().strip_prefix("/api/").unwrap_or_default().split('/').collect();
         if matches!(head.method, Method::GET | Method::HEAD) {
             return match *path {
                 ["status"] => shown(StatusCode::OK, &status::status(engine)),

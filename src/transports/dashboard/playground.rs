@@ -16,11 +16,12 @@ use http_body_util::StreamBody;
 use hyper::body::Frame;
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{self, Message};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
+use tokio_tungstenite::tungstenite::{self, Message, protocol};
 
 use super::connections::{close_of, message};
 use super::{Dashboard, Operator, error, lines, shown};
@@ -45,9 +46,20 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// How much is shown of an answer that refused the handshake.
 const SHOWN: usize = 4096;
 
+/// A message goes out in frames of this length, which every stage takes that is not told otherwise.
+const FRAME: usize = 16 * 1024;
+
 /// The sockets that are open.
-#[derive(Default)]
-pub struct Sessions(DashMap<String, mpsc::Sender<Message>>);
+pub struct Sessions {
+    open: DashMap<String, mpsc::Sender<Message>>,
+    places: Arc<Semaphore>,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { open: DashMap::new(), places: Arc::new(Semaphore::new(SESSIONS)) }
+    }
+}
 
 /// Opens a socket; what comes of it is told line by line for as long as somebody reads.
 pub async fn open(dashboard: &Dashboard, asked: &Value, operator: &Operator) -> Answer {
@@ -64,10 +76,10 @@ pub async fn open(dashboard: &Dashboard, asked: &Value, operator: &Operator) -> 
         Ok(request) => request,
         Err(wrong) => return error(StatusCode::BAD_REQUEST, &wrong),
     };
-    if dashboard.sessions.0.len() >= SESSIONS {
+    let Ok(place) = dashboard.sessions.places.clone().try_acquire_owned() else {
         let text = format!("{SESSIONS} sockets are open in playgrounds already; close one of them");
         return error(StatusCode::SERVICE_UNAVAILABLE, &text);
-    }
+    };
     let (by, via) = (operator.address, operator.access.name());
     tracing::info!(target: "livegate::operators", api, stage, %by, via, "an operator opened a socket in the playground");
     let began = Instant::now();
@@ -85,13 +97,9 @@ pub async fn open(dashboard: &Dashboard, asked: &Value, operator: &Operator) -> 
     };
     let session = Id::random().to_string();
     let (sender, receiver) = mpsc::channel(WAITING);
-    dashboard.sessions.0.insert(session.clone(), sender);
-    let open = Open {
-        _place: Ending { session: session.clone(), sessions: dashboard.sessions.clone() },
-        socket,
-        receiver,
-        ended: false,
-    };
+    dashboard.sessions.open.insert(session.clone(), sender);
+    let ending = Ending { session: session.clone(), sessions: dashboard.sessions.clone(), _place: place };
+    let open = Open { _ending: ending, socket, receiver, is_closing: false, ended: false };
     let opened = json!({ "opened": {
         "session": session,
         "status": response.status().as_u16(),
@@ -100,13 +108,14 @@ pub async fn open(dashboard: &Dashboard, asked: &Value, operator: &Operator) -> 
         "ms": began.elapsed().as_secs_f64() * 1000.0,
     } });
     let first = stream::once(async move { Ok(Frame::data(line(&opened))) });
-    let closed = dashboard.engine.closed.clone();
-    let rest = stream::unfold((open, closed), |(mut open, closed)| async move {
+    let (closed, watching) = (dashboard.engine.closed.clone(), dashboard.engine.watching());
+    let rest = stream::unfold((open, closed, watching), |(mut open, closed, watching)| async move {
         let next = tokio::select! {
             next = open.next() => next?,
             () = closed.cancelled() => return None,
+            () = watching.cancelled() => return None,
         };
-        Some((Ok::<_, Infallible>(Frame::data(next)), (open, closed)))
+        Some((Ok::<_, Infallible>(Frame::data(next)), (open, closed, watching)))
     });
     let body = StreamBody::new(first.chain(rest));
     lines(Body::flowing(http_body_util::BodyExt::map_err(body, |never| match never {})))
@@ -134,7 +143,11 @@ fn request(
     let mut request = format!("ws://{host}{path}{query}")
         .into_client_request()
         .map_err(|wrong| format!("no handshake can be made of this: {wrong}"))?;
-    let pairs = asked.get("headers").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let pairs = match asked.get("headers") {
+        None | Some(Value::Null) => &[][..],
+        Some(Value::Array(pairs)) => pairs.as_slice(),
+        Some(_) => return Err("write headers as `[[\"name\", \"value\"], …]`".to_owned()),
+    };
     for pair in pairs {
         let (Some(name), Some(value)) = (pair[0].as_str(), pair[1].as_str()) else {
             return Err("write headers as `[[\"name\", \"value\"], …]`".to_owned());
@@ -182,9 +195,11 @@ fn line(value: &Value) -> Bytes {
 
 /// A socket, and who reads of it.
 struct Open {
-    _place: Ending,
+    _ending: Ending,
     socket: WebSocketStream<DuplexStream>,
     receiver: mpsc::Receiver<Message>,
+    /// The operator closed it, and the gateway's answer is waited for.
+    is_closing: bool,
     ended: bool,
 }
 
@@ -192,11 +207,12 @@ struct Open {
 struct Ending {
     session: String,
     sessions: Arc<Sessions>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Drop for Ending {
     fn drop(&mut self) {
-        self.sessions.0.remove(&self.session);
+        self.sessions.open.remove(&self.session);
     }
 }
 
@@ -213,13 +229,32 @@ impl Open {
                     return Some(line(&told));
                 }
                 Some(message) = self.receiver.recv() => {
-                    if self.socket.send(message).await.is_err() {
+                    self.is_closing |= message.is_close();
+                    if self.send(message).await.is_err() {
                         self.ended = true;
                         return Some(line(&json!({ "closed": { "code": 1006, "reason": "", "by": "gateway" } })));
                     }
                 }
                 () = tokio::time::sleep(SILENCE) => return Some(Bytes::from_static(b"\n")),
             }
+        }
+    }
+
+    async fn send(&mut self, message: Message) -> Result<(), tungstenite::Error> {
+        let (mut rest, mut kind) = match message {
+            Message::Text(text) => (Bytes::from(text), Data::Text),
+            Message::Binary(bytes) => (bytes, Data::Binary),
+            other => return self.socket.send(other).await,
+        };
+        loop {
+            let piece = rest.split_to(rest.len().min(FRAME));
+            let is_final = rest.is_empty();
+            let frame = protocol::frame::Frame::message(piece, OpCode::Data(kind), is_final);
+            self.socket.feed(Message::Frame(frame)).await?;
+            if is_final {
+                return self.socket.flush().await;
+            }
+            kind = Data::Continue;
         }
     }
 
@@ -236,7 +271,8 @@ impl Open {
                 self.ended = true;
                 let (code, reason) =
                     close.map_or((1005, String::new()), |close| (close.code.into(), close.reason.to_string()));
-                Some(json!({ "closed": { "code": code, "reason": reason, "by": "gateway" } }))
+                let by = if self.is_closing { "you" } else { "gateway" };
+                Some(json!({ "closed": { "code": code, "reason": reason, "by": by } }))
             }
             Some(Ok(_)) => None,
             Some(Err(_)) | None => {
@@ -251,7 +287,7 @@ impl Sessions {
     /// Sends a message, or a Close frame, on an open socket.
     pub async fn tell(&self, session: &str, is_message: bool, asked: &Value) -> Answer {
         let decoded = percent_encoding::percent_decode_str(session).decode_utf8_lossy();
-        let Some(sender) = self.0.get(&*decoded).map(|sender| sender.clone()) else {
+        let Some(sender) = self.open.get(&*decoded).map(|sender| sender.clone()) else {
             return error(StatusCode::NOT_FOUND, "no such socket is open in the playground");
         };
         let told = match is_message {

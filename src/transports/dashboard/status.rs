@@ -16,10 +16,9 @@ pub fn status(engine: &Engine) -> Value {
     let recent = engine.history.rates();
     let backends: Vec<Value> = gateway.backends.iter().map(|backend| of_backend(backend)).collect();
     let logs = engine.logs();
-    let logs = logs.iter().map(|log| {
-        let counts = &log.counts;
+    let logs = logs.iter().map(|(destination, counts)| {
         json!({
-            "destination": log.describe(),
+            "destination": destination,
             "written": counts.written.get(),
             "dropped": counts.dropped.get(),
             "failed": counts.failed.get(),
@@ -110,10 +109,9 @@ pub async fn note_for_metrics(engine: &Engine) {
         })
         .collect();
     engine.metrics.note_backends(&backends);
-    for log in engine.logs().iter() {
-        let counts = &log.counts;
+    for (destination, counts) in engine.logs().iter() {
         let (written, dropped, failed) = (counts.written.get(), counts.dropped.get(), counts.failed.get());
-        engine.metrics.note_access_log(&log.describe(), written, dropped, failed);
+        engine.metrics.note_access_log(destination, written, dropped, failed);
     }
     if let Some(tracer) = engine.tracer.load_full() {
         let counts = &tracer.counts;

@@ -22,16 +22,17 @@ pub fn tail(engine: &Engine, query: &str) -> Answer {
         Ok(watcher) => watcher,
         Err(too_many) => return error(StatusCode::SERVICE_UNAVAILABLE, &too_many.to_string()),
     };
-    let closed = engine.closed.clone();
-    let events = stream::unfold((watcher, closed), |(mut watcher, closed)| async move {
+    let (closed, watching) = (engine.closed.clone(), engine.watching());
+    let events = stream::unfold((watcher, closed, watching), |(mut watcher, closed, watching)| async move {
         let lines = tokio::select! {
-            // The last events of a drain are told as well.
+            // The last events of a drain are told as well; whoever may not watch any more is told nothing.
             biased;
+            () = watching.cancelled() => return None,
             lines = watcher.next() => lines,
             // The gateway has stopped: there is nothing more to see.
             () = closed.cancelled() => return None,
         };
-        Some((Ok::<_, Infallible>(Frame::data(lines)), (watcher, closed)))
+        Some((Ok::<_, Infallible>(Frame::data(lines)), (watcher, closed, watching)))
     });
     lines(Body::flowing(http_body_util::BodyExt::map_err(StreamBody::new(events), |never| match never {})))
 }

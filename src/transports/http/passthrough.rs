@@ -71,7 +71,7 @@ pub async fn carry(
     let stage_limits = stage.limits.clone();
     let (engine, stage) = (engine.clone(), stage.clone());
     engine.tasks.clone().spawn(async move {
-        stage.metrics.open.up(1);
+        let _open = Open::of(&stage);
         if let Some((wire, already_read)) = on_upgrade.await.ok().map(|upgraded| (peer.release)(upgraded)) {
             let carried = Carried { wire, already_read, switched };
             tokio::select! {
@@ -82,9 +82,24 @@ pub async fn carry(
                 () = stage.retired().cancelled() => {}
             }
         }
-        stage.metrics.open.down(1);
     });
     reply::answer(answered, &wanted, &stage_limits)
+}
+
+/// A connection that is counted, until this is dropped.
+struct Open(Arc<HttpStage>);
+
+impl Open {
+    fn of(stage: &Arc<HttpStage>) -> Self {
+        stage.metrics.open.up(1);
+        Self(stage.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.metrics.open.down(1);
+    }
 }
 
 struct Carried {

@@ -8,14 +8,26 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::CancellationToken;
 
 use super::buffers::Codec;
 use crate::api::stage::Stage;
 use crate::connections::{Connection, When, Wire};
+use crate::engine::Engine;
 use crate::model::close::Close;
 use crate::model::limits;
+use crate::telemetry::tail::Direction;
+
+/// A connection that comes to its end.
+pub struct Leaving<'a> {
+    pub engine: &'a Engine,
+    pub connection: &'a Connection,
+    pub stage: &'a Stage,
+    /// Messages, and bytes, that the codec was given and that may not have been written yet.
+    pub unconfirmed: (u32, usize),
+}
 
 /// The client closed: its Close is echoed, then the server is the first to end the TCP connection.
 pub async fn answer_close(mut codec: Codec) {
@@ -32,10 +44,10 @@ pub async fn refuse(mut codec: Codec, close: &Close) {
 }
 
 /// The gateway closes: accepted pushes go first, then the Close, then the client has a moment to answer.
-pub async fn go(mut codec: Codec, connection: &Connection, stage: &Stage, close: &Close, when: When) {
+pub async fn go(mut codec: Codec, leaving: &Leaving<'_>, close: &Close, when: When) {
     codec.get_mut().resume_reading();
     if when != When::Now {
-        let _ = timeout(limits::LAST_PUSHES, write_out(&mut codec, connection, stage)).await;
+        let _ = timeout(limits::LAST_PUSHES, write_out(&mut codec, leaving)).await;
     }
     let _ = timeout(limits::CLOSE_WAIT, codec.send(frame(close))).await;
     let answer = async {
@@ -54,13 +66,18 @@ pub async fn go(mut codec: Codec, connection: &Connection, stage: &Stage, close:
     }
 }
 
-async fn write_out(codec: &mut Codec, connection: &Connection, stage: &Stage) -> Result<(), Error> {
-    let (mut messages, mut bytes) = (0, 0);
+async fn write_out(codec: &mut Codec, leaving: &Leaving<'_>) -> Result<(), Error> {
+    let Leaving { engine, connection, stage, unconfirmed: (mut messages, mut bytes) } = *leaving;
     while let Some(frame) = connection.outbox.take() {
-        let (length, is_final) = (frame.payload().len(), frame.header().is_final);
-        stage.metrics.unqueued(length, is_final.into());
-        messages += u32::from(is_final);
+        let (length, header) = (frame.payload().len(), frame.header());
+        let is_data = matches!(header.opcode, OpCode::Data(_));
+        let is_whole = is_data && header.is_final;
+        stage.metrics.unqueued(length, is_whole.into());
+        messages += u32::from(is_whole);
         bytes += length;
+        if is_data {
+            engine.note_frame(stage, connection, Direction::Out, frame.payload());
+        }
         codec.feed(Message::Frame(frame)).await?;
     }
     codec.flush().await?;

@@ -19,7 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::buffers::{self, Buffered, Codec};
-use super::farewell;
+use super::farewell::{self, Leaving};
 use super::in_flight::{InFlight, Line};
 use crate::api::stage::{Ordering, Stage};
 use crate::connections::{Connection, When, Wire};
@@ -75,24 +75,28 @@ pub async fn run(
     socket.follow_limits();
     let ended = poll_fn(|cx| socket.poll(cx)).await;
     departure.engine.connections.remove(&departure.connection.client.id);
-    let Socket { codec, stage, .. } = socket;
+    let Socket { codec, stage, unconfirmed, unconfirmed_bytes, .. } = socket;
     let codec = codec.expect("the codec is only away while it is renewed");
     let close = ended.close();
     let deadline = departure.engine.deadline.clone();
+    let unconfirmed = (unconfirmed, unconfirmed_bytes);
+    let (engine, connection) = (departure.engine.clone(), departure.connection.clone());
+    let leaving = Leaving { engine: &engine, connection: &connection, stage: &stage, unconfirmed };
     // Boxed, because an idle socket should not keep room for its end.
     tokio::select! {
-        () = Box::pin(end(codec, ended, &departure.connection, &stage)) => {}
+        () = Box::pin(end(codec, ended, &leaving)) => {}
         () = Box::pin(farewell::out_of_time(&deadline)) => {}
     }
     departure.take(close);
 }
 
 /// Everything between the last message and the `$disconnect`.
-async fn end(codec: Codec, ended: Ended, connection: &Connection, stage: &Stage) {
+async fn end(codec: Codec, ended: Ended, leaving: &Leaving<'_>) {
+    let Leaving { connection, stage, .. } = leaving;
     match ended {
         Ended::ByClient(_) => farewell::answer_close(codec).await,
         Ended::ByError(close) => farewell::refuse(codec, &close).await,
-        Ended::Asked(close, when) => farewell::go(codec, connection, stage, &close, when).await,
+        Ended::Asked(close, when) => farewell::go(codec, leaving, &close, when).await,
         Ended::Lost => drop(codec),
     }
     if stage.limits.ordering == Ordering::Connection {
@@ -301,7 +305,7 @@ impl Socket {
             self.unflushed = true;
             self.unconfirmed += u32::from(is_whole);
             self.unconfirmed_bytes += length;
-            if is_whole || length > 0 {
+            if matches!(header.opcode, OpCode::Data(_)) {
                 self.engine.note_frame(&self.stage, &self.connection, Direction::Out, frame.payload());
             }
             codec.as_mut().get_mut().get_mut().note_written(length);
