@@ -14,9 +14,6 @@ const SHOWN_BODY: usize = 1024;
 
 pub fn log(watch: &StageWatch, route: &RouteWatch, record: &Record<'_>) {
     let is_fine = record.outcome() == Outcome::Ok;
-    if is_fine && route.level < Level::Info {
-        return;
-    }
     let (api, stage) = (&*watch.key.api, &*watch.key.stage);
     let connection_id = record.client().map(|client| tracing::field::display(client.id));
     let (status, request_id, route_key) = (record.status, record.request_id, record.route_key);

@@ -11,7 +11,7 @@ use crate::model::call::{Call, ConnectionEvent, Reply, Subject};
 use crate::model::client::Client;
 use crate::model::clock::Tick;
 use crate::model::close::Close;
-use crate::model::record::{Leg, Record, Trail, What};
+use crate::model::record::{Leg, Outcome, Record, Trail, What};
 use crate::model::refusal::{Cause, Fault, Kind, Refusal};
 use crate::telemetry::metrics::StageMetrics;
 
@@ -135,7 +135,7 @@ pub fn ended(engine: &Engine, watch: &StageWatch, route: &RouteWatch, record: &R
     if let Some(log) = &watch.access_log {
         log.format.with_line(record, |line| log.write(line));
     }
-    if route.level != Level::Off {
+    if route.level == Level::Info || route.level == Level::Error && record.outcome() != Outcome::Ok {
         execution::log(watch, route, record);
     }
     if engine.tail.is_watched() {
@@ -166,7 +166,7 @@ fn count(watch: &StageWatch, route: &RouteWatch, record: &Record<'_>) {
     metrics.calls.increment(1);
     metrics.latency.record(record.took);
     if let Some(exported) = &route.exported {
-        exported.latency.record(record.took.as_secs_f64());
+        exported.latency.record(record.took);
     }
     match record.refusal.map(|refusal| refusal.kind.fault()) {
         Some(Fault::Client) => {

@@ -12,17 +12,18 @@ use std::net::IpAddr;
 use super::Error;
 use super::context_names::{self, Protocol};
 use super::log_fields::{Field, field, names};
+use crate::model::client::StageKey;
 use crate::model::clock::Timestamp;
 use crate::model::record::Record;
 
 /// AWS's bound on a format.
 const LONGEST: usize = 3 * 1024;
 
-const JSON_OF_SOCKETS: &str = r#"{"requestId":"$context.requestId","ip":"$context.identity.sourceIp","user":"$context.authorizer.principalId","requestTime":"$context.requestTime","api":"$context.apiId","stage":"$context.stage","eventType":"$context.eventType","routeKey":"$context.routeKey","status":"$context.status","connectionId":"$context.connectionId","responseLatency":"$context.responseLatency","integrationStatus":"$context.integrationStatus","integrationLatency":"$context.integrationLatency","error":"$context.error.message"}"#;
+const JSON_OF_SOCKETS: &str = r#"{"requestId":"$context.requestId","ip":"$context.identity.sourceIp","user":"$context.authorizer.principalId","requestTime":"$context.requestTime","api":"$context.apiId","stage":"$context.stage","eventType":"$context.eventType","routeKey":"$context.routeKey","status":"$context.status","connectionId":"$context.connectionId","responseLatency":"$context.responseLatency","integrationLatency":"$context.integrationLatency","error":"$context.error.message"}"#;
 
 const CLF_OF_SOCKETS: &str = r#"$context.identity.sourceIp $context.identity.caller $context.identity.user [$context.requestTime] "$context.eventType $context.routeKey $context.connectionId" $context.status $context.responseLength $context.requestId"#;
 
-const JSON_OF_REQUESTS: &str = r#"{"requestId":"$context.requestId","ip":"$context.identity.sourceIp","user":"$context.authorizer.principalId","requestTime":"$context.requestTime","api":"$context.apiId","stage":"$context.stage","httpMethod":"$context.httpMethod","path":"$context.path","routeKey":"$context.routeKey","protocol":"$context.protocol","status":"$context.status","responseLength":"$context.responseLength","responseLatency":"$context.responseLatency","integrationStatus":"$context.integrationStatus","integrationLatency":"$context.integrationLatency","error":"$context.error.message"}"#;
+const JSON_OF_REQUESTS: &str = r#"{"requestId":"$context.requestId","ip":"$context.identity.sourceIp","user":"$context.authorizer.principalId","requestTime":"$context.requestTime","api":"$context.apiId","stage":"$context.stage","httpMethod":"$context.httpMethod","path":"$context.path","routeKey":"$context.routeKey","protocol":"$context.protocol","status":"$context.status","responseLength":"$context.responseLength","responseLatency":"$context.responseLatency","integrationLatency":"$context.integrationLatency","error":"$context.error.message"}"#;
 
 const CLF_OF_REQUESTS: &str = r#"$context.identity.sourceIp $context.identity.caller $context.identity.user [$context.requestTime] "$context.httpMethod $context.path $context.protocol" $context.status $context.responseLength $context.requestId"#;
 
@@ -53,7 +54,7 @@ pub enum Warning {
 }
 
 impl Format {
-    pub fn parse(text: &str, protocol: Protocol) -> Result<Self, Error> {
+    pub fn parse(text: &str, protocol: Protocol, stage: &StageKey) -> Result<Self, Error> {
         let text = match (text, protocol) {
             ("json", Protocol::WebSocket) => JSON_OF_SOCKETS,
             ("json", Protocol::Http) => JSON_OF_REQUESTS,
@@ -79,7 +80,7 @@ impl Format {
             let found = "the format has no `$context.requestId`";
             return Err(Error::new(0, found, "add it, or lines cannot be told apart (AWS asks for it as well)"));
         }
-        Ok(Self { pieces, escape })
+        Ok(Self { pieces: settled(pieces, escape, stage), escape })
     }
 
     pub fn warning(&self) -> Option<Warning> {
@@ -189,6 +190,27 @@ fn pieces(text: &str, protocol: Protocol) -> Result<Vec<Piece>, Error> {
     Ok(pieces)
 }
 
+/// The same with what is the same for every call of a stage written out.
+fn settled(pieces: Vec<Piece>, escape: Escape, stage: &StageKey) -> Vec<Piece> {
+    let mut settled: Vec<Piece> = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let text = match piece {
+            Piece::Literal(literal) => literal,
+            Piece::Field(Field::ApiId) => escape.escaped(&stage.api),
+            Piece::Field(Field::Stage) => escape.escaped(&stage.stage),
+            Piece::Field(_) => {
+                settled.push(piece);
+                continue;
+            }
+        };
+        match settled.last_mut() {
+            Some(Piece::Literal(before)) => before.push_str(&text),
+            _ => settled.push(Piece::Literal(text)),
+        }
+    }
+    settled
+}
+
 /// A name without braces ends before what cannot be part of one, and a dot at its end is the sentence's.
 fn bare_name(text: &str) -> &str {
     let end = text.find(|c: char| !c.is_ascii_alphanumeric() && !"._-:".contains(c)).unwrap_or(text.len());
@@ -202,6 +224,12 @@ fn word(text: &str) -> &str {
 }
 
 impl Escape {
+    fn escaped(self, text: &str) -> String {
+        let mut escaped = Vec::new();
+        self.append(text, &mut escaped);
+        String::from_utf8_lossy(&escaped).into_owned()
+    }
+
     fn append(self, text: &str, line: &mut Vec<u8>) {
         let is_plain = |byte: &u8| matches!(byte, 0x20..=0x7e) && *byte != b'"' && *byte != b'\\';
         if text.as_bytes().iter().all(is_plain) {

@@ -16,12 +16,16 @@ use crate::model::record::{Leg, Push, Trail, What};
 use crate::model::refusal::{Cause, Kind, Refusal};
 use Protocol::{Http, WebSocket};
 
+fn key() -> StageKey {
+    StageKey { api: "chat".into(), stage: "prod".into() }
+}
+
 fn client(user_agent: &str) -> Client {
     let id = ConnectionId::parse("7e8s-43WgB1PFu4=").unwrap();
     Client {
         id,
         id_header: id.header(),
-        stage: StageKey { api: "chat".into(), stage: "prod".into() },
+        stage: key(),
         domain_name: "rt.example.com:8080".into(),
         callback_url: HeaderValue::from_static("http://rt.example.com:8080/prod/@connections/x"),
         source_ip: [192, 0, 2, 7].into(),
@@ -46,7 +50,7 @@ impl<'a> Was<'a> {
 
     fn line(&self, format: &str) -> String {
         let client = client("cu\"rl\n\u{1b}[31m\\é\u{2028}");
-        let format = Format::parse(&format!("{format} $context.requestId"), WebSocket).unwrap();
+        let format = Format::parse(&format!("{format} $context.requestId"), WebSocket, &key()).unwrap();
         let record = Record {
             what: What::Connection(Happening { client: &client, event: self.event }),
             stage: &client.stage,
@@ -175,7 +179,7 @@ fn a_disconnect_and_a_push_have_their_own() {
         "DISCONNECT 4001 bye\\x0d\\x0anow",
     );
     let trail = Trail::default();
-    let key = StageKey { api: "chat".into(), stage: "prod".into() };
+    let stage = key();
     let record = Record {
         what: What::Push(Push {
             method: &http::Method::POST,
@@ -185,7 +189,7 @@ fn a_disconnect_and_a_push_have_their_own() {
             user_agent: None,
             domain_name: "localhost",
         }),
-        stage: &key,
+        stage: &stage,
         route_key: "POST @connections",
         request_id: Id::random(),
         at: Timestamp(0),
@@ -201,8 +205,9 @@ fn a_disconnect_and_a_push_have_their_own() {
     };
     let format = "$context.eventType \"$context.routeKey\" $context.connectionId $context.messageDirection \
                   $context.status $context.connectedAt $context.requestId";
-    let line =
-        Format::parse(format, WebSocket).unwrap().with_line(&record, |line| String::from_utf8_lossy(line).into_owned());
+    let line = Format::parse(format, WebSocket, &key())
+        .unwrap()
+        .with_line(&record, |line| String::from_utf8_lossy(line).into_owned());
     assert!(line.starts_with("PUSH \"POST @connections\" no\\x0aid OUT 410 - "), "{line}");
 }
 
@@ -210,7 +215,7 @@ fn a_disconnect_and_a_push_have_their_own() {
 fn json_and_clf_stand_for_whole_formats() {
     for protocol in [WebSocket, Http] {
         for name in ["json", "clf"] {
-            assert!(Format::parse(name, protocol).is_ok(), "{name}");
+            assert!(Format::parse(name, protocol, &key()).is_ok(), "{name}");
         }
     }
 }
@@ -218,7 +223,7 @@ fn json_and_clf_stand_for_whole_formats() {
 #[test]
 fn a_format_that_cannot_be_one_says_why() {
     let check = |format: &str, protocol, expected: &str| {
-        let error = Format::parse(format, protocol).unwrap_err().to_string();
+        let error = Format::parse(format, protocol, &key()).unwrap_err().to_string();
         assert!(error.contains(expected), "{format}: {error}");
     };
     check("jsonn", WebSocket, "`jsonn` is no format; write `json`, `clf`");
@@ -229,7 +234,7 @@ fn a_format_that_cannot_be_one_says_why() {
     check("${context.requestId", WebSocket, "never closed");
     check("a\n$context.requestId", WebSocket, "line break");
     check(&"$context.requestId".repeat(400), WebSocket, "shorten it");
-    let format = |text| Format::parse(text, WebSocket).unwrap();
+    let format = |text| Format::parse(text, WebSocket, &key()).unwrap();
     assert_eq!(format("$context.identity.apiKey $context.extendedRequestId").warning(), Some(Warning::Secret));
     assert_eq!(format("$context.identity.apiKeyId $context.requestId").warning(), None);
 }

@@ -279,7 +279,7 @@ impl Server {
     }
 }
 
-/// Small chores: the dashboard's figures are noted, histograms fold their samples, connections that backends no longer need are closed, addresses that are
+/// Small chores: the dashboard's figures are noted, connections that backends no longer need are closed, addresses that are
 /// quiet are forgotten.
 async fn upkeep(engine: Arc<Engine>, kept: Arc<Kept>) {
     let mut cpu = (Tick::now(), cpu_seconds());
@@ -289,7 +289,6 @@ async fn upkeep(engine: Arc<Engine>, kept: Arc<Kept>) {
             engine.history.note(Timestamp::now(), engine.metrics.totals());
             engine.gateway().backends.iter().for_each(|backend| backend.close_idle(Tick::now()));
         }
-        engine.metrics.run_upkeep();
         engine.metrics.look_at_routes(Tick::now());
         let now = (Tick::now(), cpu_seconds());
         engine.note_cpu_percent(100.0 * (now.1 - cpu.1) / now.0.since(cpu.0).as_secs_f64().max(0.001));

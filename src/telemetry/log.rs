@@ -39,7 +39,12 @@ pub fn start(filter: Option<&str>, format: Option<Format>) {
     }
     let terminal = io::stderr().is_terminal();
     let format = format.unwrap_or(if terminal { Format::Text } else { Format::Json });
-    let settings = Settings { destination: Destination::Stderr, when_full: WhenFull::Drop, buffer: WAITING };
+    let settings = Settings {
+        destination: Destination::Stderr,
+        when_full: WhenFull::Drop,
+        buffer: WAITING,
+        gathering: Duration::from_millis(1),
+    };
     if let Ok(sink) = Sink::open(settings) {
         // A second start (tests in one process) keeps the first one's.
         let _ = STDERR.set(sink);

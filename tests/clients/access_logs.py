@@ -1045,7 +1045,7 @@ def test_a_reload_with_a_file_that_cannot_be_made_changes_nothing(livegate):
     problems = gateway.metric("livegate_reloads_total", outcome="problems")
     gateway.reload(chat(stage={"access_log": {**SHORT, "destination": "/no-such-folder/access.log"}}))
     assert gateway.metric("livegate_reloads_total", outcome="problems") == problems + 1
-    assert "no-such-folder" in gateway.logs()
+    eventually(lambda: "no-such-folder" in gateway.logs())
     talks(gateway)
     Log(gateway).wait(3)
 

@@ -112,7 +112,7 @@ def test_a_disconnect_that_cannot_be_delivered_is_counted_as_lost(livegate, back
     with gateway.connect():
         backend.kill()
     eventually(lambda: gateway.metric("livegate_disconnects_lost_total", api="chat", stage="prod") == 1)
-    assert "disconnect" in gateway.logs()
+    eventually(lambda: "disconnect" in gateway.logs())
 
 
 def test_closes_are_counted_by_code(world, gateway):

@@ -279,7 +279,7 @@ def test_a_bad_file_changes_nothing_and_is_counted(livegate):
         assert gateway.metric("livegate_reloads_total", outcome="problems") > before
         assert client.asks(action="say") == "old"
         assert gateway.is_well() and gateway.admin("/readyz").status == 200
-        assert "rout_response" in gateway.logs()
+        eventually(lambda: "rout_response" in gateway.logs())
         gateway.reload(chat(routes={"say": mock("new")}))
         eventually(lambda: client.asks(action="say") == "new")
 
@@ -361,7 +361,7 @@ def test_what_a_drain_cannot_deliver_is_logged_as_lost(livegate, dead_backend):
         gateway.signal(signal.SIGTERM)
         assert client.closed()[0] == 1001
     assert gateway.exit_code() == 0
-    assert re.search("lost|given up|gave up", gateway.logs())
+    eventually(lambda: re.search("lost|given up|gave up", gateway.logs()))
 
 
 def test_a_handshake_that_ends_during_a_drain_is_told_to_go(livegate, backend):
@@ -386,7 +386,7 @@ def test_a_client_that_ignores_the_close_of_a_drain_loses_no_disconnect(livegate
         wire.send(frame(TEXT, b'{"action":"send"}'))
         backend.next("/send")
         assert gateway.terminate() == 0
-    assert backend.seen("/disconnect") or re.search("lost", gateway.logs())
+    eventually(lambda: backend.seen("/disconnect") or re.search("lost", gateway.logs()))
 
 
 def test_a_second_signal_ends_it_at_once(livegate, backend):

@@ -912,7 +912,7 @@ def test_a_reload_with_a_bad_pool_changes_nothing(livegate, server):
     a = server()
     gateway = livegate(**pool(a))
     gateway.reload(chat(**pool(a, tls={"ca": "nowhere.pem"})))
-    assert "nowhere.pem" in gateway.logs()
+    eventually(lambda: "nowhere.pem" in gateway.logs())
     assert answered_by(gateway) == "a"
 
 

@@ -623,7 +623,7 @@ def test_a_passed_socket_stays_over_a_reload(activated):
 def test_a_passed_socket_that_the_file_does_not_name_is_said_so(activated):
     with listening() as tcp, listening() as other:
         gateway = activated(tcp, other, gateway={"listen": "%s:%d" % tcp.getsockname()})
-        assert "%s:%d" % other.getsockname() in gateway.logs()
+        eventually(lambda: "%s:%d" % other.getsockname() in gateway.logs())
         assert gateway.is_well()
 
 

@@ -12,7 +12,7 @@ import pytest
 from http_apis import ask, checked, http_api, is_error, pets, proxy, refused, says
 from http_peers import StreamSocket, http_2
 from signing import KEY_ID, SECRET, presigned, signed
-from world import chat, mock, run, to
+from world import chat, eventually, mock, run, to
 
 ACCOUNT = "123456789012"
 FORBIDDEN = (403, "ForbiddenException", '{"message":"Forbidden"}')
@@ -307,7 +307,7 @@ def test_operators_see_why(livegate, backend):
     calls(gateway, secret="another")
     assert gateway.metric("livegate_refusals_total", api="pets", cause="unauthorized") == 2
     assert gateway.metric("livegate_refusals_total", api="pets", cause="denied") == 1
-    assert "execute-api:Invoke" in gateway.logs() and "pets/$default/GET/pets" in gateway.logs()
+    eventually(lambda: "execute-api:Invoke" in gateway.logs() and "pets/$default/GET/pets" in gateway.logs())
 
 
 # What a credential may do

@@ -86,7 +86,8 @@ def test_a_connection_from_its_beginning_to_its_end(livegate, backend):
             assert client.whoami() == mine
             mocked = tail.next(kind="message", route="whoami", outcome="ok")
         left = tail.next(kind="disconnect", route="$disconnect", user="ann")
-    for event in (opened, sent, pushed, mocked, left):
+    assert left["cause"].startswith("1000")
+    for event in (opened, sent, pushed, mocked, {**left, "cause": None}):
         assert (event["api"], event["stage"], event["connection"]) == ("chat", "prod", mine)
         assert (event["address"], event["cause"], event["payload"]) == ("127.0.0.1", None, None)
         assert re.fullmatch(ID, event["request"]) and is_near(event["at"], 10)

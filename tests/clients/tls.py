@@ -560,7 +560,7 @@ def test_a_broken_file_changes_nothing_and_is_reported(secure, authority, broken
     with gateway.connect() as client:
         broken(pair, authority.issue(*NAMES))
         eventually(lambda: gateway.metric("livegate_reloads_total", outcome="problems") >= 1)
-        assert word in gateway.logs()
+        eventually(lambda: word in gateway.logs())
         assert gateway.shows() == pair.serial and client.asks(action="hello") == "hello"
         assert gateway.request("GET", "/hello").body == b"hello"
         rename_into(new, pair)

@@ -273,7 +273,7 @@ def test_what_is_no_trace_begins_a_new_one(call, backend, collector, headers):
 
 
 @pytest.mark.parametrize("sample, follow_parent, sampled", [
-    (1.0, True, False), (1.0, False, False), (0.0, True, False), (0.0, False, False), (0.0, False, True),
+    (1.0, True, False), (0.0, True, False), (0.0, False, False), (0.0, False, True),
 ])
 def test_a_trace_that_is_not_written_down_goes_on_all_the_same(call, backend, collector, sample, follow_parent, sampled):
     gateway = call.gateway(collector.settings(sample=sample, follow_parent=follow_parent))
@@ -343,7 +343,8 @@ def test_a_collector_that_is_gone_slows_nothing_and_is_counted(livegate, dead_co
     assert time.monotonic() - began < 5
     # The connection itself has spans as well.
     eventually(lambda: counted(gateway)[2] >= 100, "spans that failed")
-    assert counted(gateway)[:2] == [0, 0] and "spans were not exported" in gateway.logs()
+    assert counted(gateway)[:2] == [0, 0]
+    eventually(lambda: "spans were not exported" in gateway.logs())
     assert gateway.is_well()
 
 

@@ -25,7 +25,7 @@ impl Building<'_> {
             let integration = String::new();
             Arc::new(RouteWatch { key: key_of_route, metrics, exported: None, level, authorizer: None, integration })
         };
-        let access_log = stage.access_log.0.as_ref().and_then(|written| self.access_log(written, protocol));
+        let access_log = stage.access_log.0.as_ref().and_then(|written| self.access_log(written, protocol, key));
         StageWatch {
             key: key.clone(),
             metrics: self.kept.metrics.stage(key),
@@ -57,8 +57,8 @@ impl Building<'_> {
         })
     }
 
-    fn access_log(&mut self, written: &file::AccessLog, protocol: Protocol) -> Option<AccessLog> {
-        let format = match Format::parse(&written.format.text, protocol) {
+    fn access_log(&mut self, written: &file::AccessLog, protocol: Protocol, key: &StageKey) -> Option<AccessLog> {
+        let format = match Format::parse(&written.format.text, protocol, key) {
             Ok(format) => Some(format),
             Err(_) if written.format.unresolved => None,
             Err(error) => {
@@ -103,6 +103,7 @@ impl Building<'_> {
                 WhenFull::Block => sink::WhenFull::Block,
             },
             buffer: usize::try_from(written.buffer.0).unwrap_or(usize::MAX),
+            gathering: sink::GATHERING,
         };
         let name = settings.destination.to_string();
         match self.logs.get(&name) {

@@ -5,10 +5,6 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use metrics::Histogram;
-
-use crate::telemetry::timing::{Snapshot, Timing};
-
 /// Goes up only.
 #[derive(Debug, Default)]
 pub struct Count(AtomicU64);
@@ -42,23 +38,35 @@ impl Level {
     }
 }
 
-/// How long something takes: a histogram of our own for percentiles, and the exported one with round bounds.
+/// Seconds; from a fast backend on the same machine to the longest timeout.
+const BOUNDS: [f64; 15] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// How long something takes, in buckets with round bounds, so that those of several gateways can be added up. The
+/// exporter's own keeps each sample until somebody scrapes, which takes ten times as long.
+#[derive(Debug, Default)]
 pub struct Latency {
-    own: Timing,
-    exported: Histogram,
+    /// By bucket, the last being what is above all bounds.
+    counts: [AtomicU64; BOUNDS.len() + 1],
+    nanoseconds: AtomicU64,
 }
 
 impl Latency {
-    pub fn new(exported: Histogram) -> Self {
-        Self { own: Timing::default(), exported }
-    }
-
     pub fn record(&self, took: Duration) {
-        self.own.record(took);
-        self.exported.record(took.as_secs_f64());
+        let seconds = took.as_secs_f64();
+        let bucket = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        self.counts[bucket].fetch_add(1, Relaxed);
+        self.nanoseconds.fetch_add(took.as_nanos() as u64, Relaxed);
     }
 
-    pub fn snapshot(&self) -> Snapshot {
-        self.own.snapshot()
+    /// Its lines in Prometheus's text format; `labels` are written out already.
+    pub(super) fn render(&self, name: &str, labels: &str, into: &mut String) {
+        let mut count = 0;
+        let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
+        for (own, bound) in self.counts.iter().zip(bounds) {
+            count += own.load(Relaxed);
+            *into += &format!("{name}_bucket{{{labels},le=\"{bound}\"}} {count}\n");
+        }
+        let sum = self.nanoseconds.load(Relaxed) as f64 / 1e9;
+        *into += &format!("{name}_sum{{{labels}}} {sum}\n{name}_count{{{labels}}} {count}\n");
     }
 }

@@ -9,12 +9,13 @@ mod list;
 mod route;
 mod stage;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use dashmap::DashMap;
-use metrics::{Counter, Gauge, Histogram, Label, Recorder, Unit};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics::{Counter, Gauge, Label, Recorder, Unit};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use parking_lot::{Mutex, RwLock};
 
 use crate::model::client::StageKey;
@@ -26,10 +27,6 @@ use list::*;
 pub use list::{ALL, About, reference};
 pub use route::{Detailed, Figures, Pace, RouteMetrics};
 pub use stage::{ExecutionErrors, Pushes, StageMetrics};
-
-/// Seconds; from a fast backend on the same machine to the longest timeout.
-const LATENCY_BUCKETS: [f64; 15] =
-    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
 /// The recorder of one gateway. Several may live in one process, as they do in tests.
 #[derive(Clone)]
@@ -107,27 +104,34 @@ struct Exporter {
     handle: PrometheusHandle,
     counts: Mutex<Vec<(Arc<Count>, Counter)>>,
     levels: Mutex<Vec<(Arc<Level>, Gauge)>>,
+    /// By name and labels.
+    latencies: Mutex<BTreeMap<&'static str, Vec<Labelled>>>,
     /// Backends that were told of, so that one that is gone reads as nothing.
     backends: Mutex<Vec<String>>,
 }
 
 impl Exporter {
     fn new() -> Self {
-        let builder = PrometheusBuilder::new()
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &LATENCY_BUCKETS)
-            .expect("the list of buckets is not empty");
-        let recorder = builder.build_recorder();
+        let recorder = PrometheusBuilder::new().build_recorder();
         for about in ALL.iter().filter(|about| about.name != CPU_SECONDS) {
             let unit = about.name.ends_with("_seconds").then_some(Unit::Seconds);
             let (name, help) = (about.name.into(), about.help.into());
             match about.kind {
                 "counter" => recorder.describe_counter(name, unit, help),
                 "gauge" => recorder.describe_gauge(name, unit, help),
-                _ => recorder.describe_histogram(name, unit, help),
+                // Those are ours.
+                _ => {}
             }
         }
         let handle = recorder.handle();
-        Self { recorder, handle, counts: Mutex::default(), levels: Mutex::default(), backends: Mutex::default() }
+        Self {
+            recorder,
+            handle,
+            counts: Mutex::default(),
+            levels: Mutex::default(),
+            latencies: Mutex::default(),
+            backends: Mutex::default(),
+        }
     }
 
     fn count(&self, name: &'static str, labels: Labels<'_>) -> Arc<Count> {
@@ -155,8 +159,22 @@ impl Exporter {
         self.recorder.register_gauge(&key_of(name, labels), &METADATA)
     }
 
-    fn histogram(&self, name: &'static str, labels: Labels<'_>) -> Histogram {
-        self.recorder.register_histogram(&key_of(name, labels), &METADATA)
+    fn latency(&self, name: &'static str, labels: Labels<'_>) -> Arc<Latency> {
+        let latency = Arc::default();
+        let labels: Vec<_> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        self.latencies.lock().entry(name).or_default().push((labels.join(","), Arc::clone(&latency)));
+        latency
+    }
+
+    fn render_latencies(&self, text: &mut String) {
+        for (name, all) in &*self.latencies.lock() {
+            let about = ALL.iter().find(|about| about.name == *name).expect("names come from the list");
+            *text += &format!("# HELP {name} {}\n# TYPE {name} histogram\n", about.help);
+            for (labels, latency) in all {
+                latency.render(name, labels, text);
+            }
+            text.push('\n');
+        }
     }
 
     fn catch_up(&self) {
@@ -168,6 +186,9 @@ impl Exporter {
         }
     }
 }
+
+/// A histogram, and its labels as they are written out.
+type Labelled = (String, Arc<Latency>);
 
 type Labels<'a> = &'a [(&'static str, &'a str)];
 
@@ -235,7 +256,7 @@ impl Metrics {
             self.exporter.follow(&route.client_errors, ROUTE_CLIENT_ERRORS, labels);
             self.exporter.follow(&route.integration_errors, ROUTE_INTEGRATION_ERRORS, labels);
             self.exporter.follow(&route.execution_errors, ROUTE_EXECUTION_ERRORS, labels);
-            Detailed { latency: self.exporter.histogram(ROUTE_LATENCY, labels) }
+            Detailed { latency: self.exporter.latency(ROUTE_LATENCY, labels) }
         });
         route.exported.get().expect("it was just made").clone()
     }
@@ -347,6 +368,7 @@ impl Metrics {
             self.process.start_time.set(figures.started_at);
         }
         let mut text = self.exporter.handle.render();
+        self.exporter.render_latencies(&mut text);
         if let Some(figures) = process::figures() {
             // The exporter's counters are whole numbers, and a second of processor time is a lot.
             let about = ALL.iter().find(|about| about.name == CPU_SECONDS).expect("it is in the list");
@@ -355,15 +377,15 @@ impl Metrics {
         }
         text
     }
-
-    /// Samples of histograms pile up until this runs.
-    pub fn run_upkeep(&self) {
-        self.exporter.handle.run_upkeep();
-    }
 }
 
 static METADATA: metrics::Metadata<'static> =
     metrics::Metadata::new("livegate", metrics::Level::INFO, Some("livegate"));
+
+/// A label's value as the text format wants it.
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
 
 fn key_of(name: &'static str, labels: Labels<'_>) -> metrics::Key {
     let labels: Vec<_> = labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect();
@@ -382,10 +404,7 @@ mod tests {
         metrics.key_fetches("users").0.increment(1);
         let route = metrics.route(&StageKey { api: "chat".into(), stage: "prod".into() }, &"ping".into());
         let took = std::time::Duration::from_millis(10);
-        metrics
-            .export(&StageKey { api: "chat".into(), stage: "prod".into() }, &route)
-            .latency
-            .record(took.as_secs_f64());
+        metrics.export(&StageKey { api: "chat".into(), stage: "prod".into() }, &route).latency.record(took);
         for latency in [&stage.push_latency, &stage.request_latency, &stage.integration_latency] {
             latency.record(took);
         }

@@ -2,10 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use metrics::Histogram;
 use parking_lot::Mutex;
 
-use super::count::Count;
+use super::count::{Count, Latency};
 use crate::model::clock::Tick;
 use crate::telemetry::timing::{Snapshot, Timing};
 
@@ -117,5 +116,5 @@ impl RouteMetrics {
 /// What of a route is exported as well, as long as its stage says so.
 #[derive(Clone)]
 pub struct Detailed {
-    pub latency: Histogram,
+    pub latency: Arc<Latency>,
 }

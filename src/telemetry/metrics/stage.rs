@@ -26,12 +26,12 @@ pub struct StageMetrics {
     /// Requests whose client left before the answer.
     pub cancelled: Arc<Count>,
     pub data_processed: Arc<Count>,
-    pub request_latency: Latency,
+    pub request_latency: Arc<Latency>,
     /// Of handshakes, messages and requests alike, for the dashboard.
     pub latency: Timing,
     pub pushes: Pushes,
-    pub push_latency: Latency,
-    pub integration_latency: Latency,
+    pub push_latency: Arc<Latency>,
+    pub integration_latency: Arc<Latency>,
     pub integration_errors: Arc<Count>,
     pub execution_errors: ExecutionErrors,
     pub client_errors: Arc<Count>,
@@ -69,7 +69,7 @@ impl StageMetrics {
         let plain = |name| exporter.count(name, &[("api", api), ("stage", stage)]);
         let with = |name, label, value: &str| exporter.count(name, &[("api", api), ("stage", stage), (label, value)]);
         let level = |name| exporter.level(name, &[("api", api), ("stage", stage)]);
-        let latency = |name| Latency::new(exporter.histogram(name, &[("api", api), ("stage", stage)]));
+        let latency = |name| exporter.latency(name, &[("api", api), ("stage", stage)]);
         let closed = |code: &str| with(CONNECTIONS_CLOSED, "code", code);
         Self {
             open: level(CONNECTIONS_OPEN),

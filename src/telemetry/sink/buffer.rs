@@ -12,8 +12,9 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::{Counts, WhenFull};
 
-/// Between two writes: 50 a second are few for the kernel, and a log that is 20 ms old is young for a reader.
-const GATHERING: Duration = Duration::from_millis(20);
+/// Between two writes, unless somebody is in a hurry: 50 a second are few for the kernel, and a log that is 20 ms old is
+/// young for a reader.
+pub const GATHERING: Duration = Duration::from_millis(20);
 
 /// So much is written at once even if it has gathered sooner: what stays in a processor's cache costs the calls around it least.
 const ENOUGH: usize = 64 * 1024;
@@ -24,6 +25,7 @@ const KEPT: usize = 1 << 20;
 pub(super) struct Buffer {
     size: usize,
     when_full: WhenFull,
+    gathering: Duration,
     counts: Arc<Counts>,
     state: Mutex<State>,
     /// Wakes the writer.
@@ -74,7 +76,7 @@ fn without_others<T>(wait: impl FnOnce() -> T) -> T {
 }
 
 impl Buffer {
-    pub(super) fn new(size: usize, when_full: WhenFull, counts: Arc<Counts>) -> Self {
+    pub(super) fn new(size: usize, when_full: WhenFull, gathering: Duration, counts: Arc<Counts>) -> Self {
         let state = State {
             waiting: Vec::new(),
             lines: 0,
@@ -89,6 +91,7 @@ impl Buffer {
         Self {
             size,
             when_full,
+            gathering,
             counts,
             state: Mutex::new(state),
             work: Condvar::new(),
@@ -209,7 +212,7 @@ impl Buffer {
                 self.work.wait(&mut state);
                 continue;
             }
-            let until = last.map(|last| last + GATHERING).filter(|until| Instant::now() < *until);
+            let until = last.map(|last| last + self.gathering).filter(|until| Instant::now() < *until);
             let enough = ENOUGH.min(self.size / 2);
             let Some(until) = until.filter(|_| !state.is_closed && state.waiting.len() <= enough) else { break };
             state.wake_at = enough;
@@ -276,7 +279,7 @@ mod tests {
     }
 
     fn buffer(size: usize, when_full: WhenFull) -> Arc<Buffer> {
-        Arc::new(Buffer::new(size, when_full, Arc::default()))
+        Arc::new(Buffer::new(size, when_full, GATHERING, Arc::default()))
     }
 
     fn take(buffer: &Buffer) -> String {

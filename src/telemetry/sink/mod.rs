@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use crate::telemetry::metrics::Count;
 use buffer::Buffer;
+pub use buffer::GATHERING;
 pub use destination::{Destination, Rotation, Syslog};
 use news::News;
 use writer::{Target, Writer};
@@ -35,6 +36,8 @@ pub struct Settings {
     pub when_full: WhenFull,
     /// How many bytes may wait, those that are being written among them.
     pub buffer: usize,
+    /// How long lines are gathered between two writes.
+    pub gathering: Duration,
 }
 
 /// What becomes of a line that the buffer has no room for.
@@ -72,9 +75,9 @@ impl Sink {
 
     /// The same, where lines of this destination have been counted before.
     pub fn open_with(settings: Settings, counts: Arc<Counts>) -> io::Result<Arc<Sink>> {
-        let Settings { destination, when_full, buffer } = settings;
+        let Settings { destination, when_full, buffer, gathering } = settings;
         let target = Target::open(&destination)?;
-        let buffer = Arc::new(Buffer::new(buffer, when_full, counts.clone()));
+        let buffer = Arc::new(Buffer::new(buffer, when_full, gathering, counts.clone()));
         let news = Arc::new(News::new(destination.to_string(), counts.clone()));
         let writer = Writer { buffer: buffer.clone(), news: news.clone(), target };
         // Nobody joins it: it may hang in the kernel for as long as it likes. Its end is told by the buffer.

@@ -11,8 +11,8 @@ use std::time::Duration;
 /// operator has stdout and stderr in one.
 const SHARED_PIPE: usize = 4096;
 
-/// What Linux's pipes hold: a pipe of our own gets as much at once, and wakes its reader as rarely.
-const OWN_PIPE: usize = 64 * 1024;
+/// Half of what Linux's pipes hold: a pipe of our own gets as much at once, and its reader has the other half meanwhile.
+const OWN_PIPE: usize = 32 * 1024;
 
 /// After so much who waits for room hears of it.
 const PIECE: usize = 256 * 1024;
@@ -231,7 +231,8 @@ mod tests {
     #[test]
     fn a_pipe_gets_no_more_at_a_time_than_it_keeps_in_one_piece() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let mut stream = Stream::of(&writer).unwrap();
+        let copy = File::from(writer.as_fd().try_clone_to_owned().unwrap());
+        let mut stream = Stream::new(copy, false).unwrap();
         let lines = "x".repeat(99) + "\n";
         let step = stream.write(lines.repeat(50).as_bytes(), usize::MAX, NEVER);
         assert_eq!((step.taken, step.written), (4000, 40));
@@ -246,7 +247,8 @@ mod tests {
     #[test]
     fn a_closed_pipe_fails_the_lines() {
         let (reader, writer) = io::pipe().unwrap();
-        let mut stream = Stream::of(&writer).unwrap();
+        let copy = File::from(writer.as_fd().try_clone_to_owned().unwrap());
+        let mut stream = Stream::new(copy, false).unwrap();
         drop(reader);
         let step = stream.write(b"one\n", usize::MAX, NEVER);
         assert_eq!((step.taken, step.failed), (4, 1));

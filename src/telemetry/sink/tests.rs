@@ -16,7 +16,7 @@ const BUFFER: usize = 1 << 20;
 
 fn open(text: &str, when_full: WhenFull, buffer: usize) -> Arc<Sink> {
     let destination = Destination::parse(text, Path::new("/"), Rotation { keep: 3, ..Rotation::default() }).unwrap();
-    Sink::open(Settings { destination, when_full, buffer }).unwrap()
+    Sink::open(Settings { destination, when_full, buffer, gathering: GATHERING }).unwrap()
 }
 
 /// A sink whose thread hangs, since nobody reads at the other end until the test does.
@@ -48,7 +48,7 @@ impl Reader {
 
 fn sink(target: Target, when_full: WhenFull, size: usize) -> Arc<Sink> {
     let counts = Arc::new(Counts::default());
-    let buffer = Arc::new(Buffer::new(size, when_full, counts.clone()));
+    let buffer = Arc::new(Buffer::new(size, when_full, GATHERING, counts.clone()));
     let news = Arc::new(News::new("test".to_owned(), counts.clone()));
     let writer = Writer { buffer: buffer.clone(), news: news.clone(), target };
     thread::spawn(move || writer.run());
@@ -94,7 +94,9 @@ fn closing_lets_everything_out_in_order() {
 fn a_file_that_cannot_be_opened_is_an_error_at_once() {
     let path = "/nonexistent-folder/log".into();
     let destination = Destination::File { path, rotation: Rotation::default() };
-    assert!(Sink::open(Settings { destination, when_full: WhenFull::Drop, buffer: BUFFER }).is_err());
+    assert!(
+        Sink::open(Settings { destination, when_full: WhenFull::Drop, buffer: BUFFER, gathering: GATHERING }).is_err()
+    );
 }
 
 #[test]
@@ -113,7 +115,8 @@ fn lines_of_many_threads_are_neither_torn_nor_out_of_order() {
     let path = folder.path().join("log");
     let rotation = Rotation { size: Some(300_000), every: None, keep: 100 };
     let destination = Destination::File { path: path.clone(), rotation };
-    let sink = Sink::open(Settings { destination, when_full: WhenFull::Block, buffer: 10_000 }).unwrap();
+    let sink =
+        Sink::open(Settings { destination, when_full: WhenFull::Block, buffer: 10_000, gathering: GATHERING }).unwrap();
     thread::scope(|scope| {
         for thread in 0..8 {
             let sink = &sink;

@@ -16,7 +16,7 @@ use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans};
 use prost::Message as _;
 use rand::RngExt as _;
 use reqwest::Url;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TryRecvError};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +25,9 @@ use super::span::{Span, attribute};
 
 /// How many spans are sent at once.
 const BATCH: usize = 512;
+
+/// How often the queue is looked into.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// A collector's longest answer that is read, and the longest wait that it may ask for.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -97,20 +100,33 @@ impl Exporter {
     }
 
     /// Fills the batch: until it is full, or its first span has waited long enough. False once no more will come.
+    ///
+    /// Looks now and then instead of being woken by each span, which would cost the call that ended more than the span.
     async fn gather(&mut self, closing: &CancellationToken) -> bool {
         let mut due = None;
         loop {
-            let room = BATCH - self.batch.len();
-            tokio::select! {
-                biased;
-                () = closing.cancelled(), if !self.queue.is_closed() => self.queue.close(),
-                got = self.queue.recv_many(&mut self.batch, room) => {
-                    if got == 0 || got == room {
-                        return !self.batch.is_empty();
-                    }
-                    due.get_or_insert_with(|| Instant::now() + self.pace.gather);
+            let is_over = loop {
+                if self.batch.len() == BATCH {
+                    return true;
                 }
-                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => return true,
+                match self.queue.try_recv() {
+                    Ok(span) => self.batch.push(span),
+                    Err(TryRecvError::Empty) => break false,
+                    Err(TryRecvError::Disconnected) => break true,
+                }
+            };
+            if is_over {
+                return !self.batch.is_empty();
+            }
+            if !self.batch.is_empty() {
+                let due = *due.get_or_insert_with(|| Instant::now() + self.pace.gather);
+                if Instant::now() >= due {
+                    return true;
+                }
+            }
+            tokio::select! {
+                () = closing.cancelled(), if !self.queue.is_closed() => self.queue.close(),
+                () = tokio::time::sleep(self.pace.gather.clamp(Duration::from_millis(1), LOOK)) => {}
             }
         }
     }
