@@ -56,8 +56,11 @@ impl Watch {
             let known = logs.iter().chain(&*self.logs.lock()).find(|(settings, _)| *settings == log.settings).cloned();
             let opened = match known {
                 Some((_, sink)) => sink,
-                None => Sink::open(log.settings.clone())
-                    .map_err(|source| LogError { destination: log.settings.destination.to_string(), source })?,
+                None => {
+                    let destination = log.settings.destination.to_string();
+                    let counts = self.counts.lock().get(&destination).cloned().unwrap_or_default();
+                    Sink::open_with(log.settings.clone(), counts).map_err(|source| LogError { destination, source })?
+                }
             };
             if !logs.iter().any(|(settings, _)| *settings == log.settings) {
                 logs.push((log.settings.clone(), opened.clone()));
