@@ -4,14 +4,18 @@ import json
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
+import threading
 
 import pytest
 from playwright.sync_api import expect
 
 from backend import PATIENCE, Answer
 from demo import chromium  # noqa: F401 (a fixture)
+from wire import TEXT, frame, handshake
 from world import ARTEFACTS, chat, eventually, http_request, mock, run, to, two_way
 
 VIEWS = ["overview", "routes", "connections", "live", "playground", "metrics"]
@@ -52,8 +56,8 @@ def go(page, view):
     expect(page.locator("h1")).to_be_visible()
 
 
-def shoot(page, name):
-    page.screenshot(path=ARTEFACTS / f"dashboard-{name}.png", full_page=True, animations="disabled")
+def shoot(page, name, whole=True):
+    page.screenshot(path=ARTEFACTS / f"dashboard-{name}.png", full_page=whole, animations="disabled")
 
 
 def exactly(text):
@@ -572,3 +576,86 @@ def test_a_drain_is_told(livegate, backend, browse):
         backend.next("/slow")
         gateway.signal(signal.SIGTERM)
         expect(page.locator("#state")).to_have_text(re.compile("draining|no answer"))
+
+
+# All at once
+
+CROWD = 18_000
+
+
+@pytest.fixture
+def crowd():
+    """Opens a crowd of sockets, and resets them all at the end, so that no port has to wait for another test."""
+    sockets = []
+
+    def come(gateway, count):
+        hello = handshake("/prod", gateway.host)
+        for _ in range(count):
+            one = socket.create_connection(gateway.address)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            one.sendall(hello)
+            sockets.append(one)
+        for one in sockets:
+            assert one.recv(4096).startswith(b"HTTP/1.1 101 ")
+        return sockets
+    yield come
+    for one in sockets:
+        one.close()
+
+
+@pytest.mark.timeout(240)
+def test_a_crowd_a_storm_and_a_failed_reload(livegate, browse, crowd):
+    gateway = livegate(stage={"throttle": {"rate": 1_000_000, "burst": 1_000_000}})
+    clients = crowd(gateway, CROWD)
+    page = browse(gateway)
+    expect(tile(page, "Connections")).to_have_text("18,000")
+    go(page, "connections")
+    expect(page.get_by_text("18,000 of 18,000 open").or_(page.get_by_text("18,000 open")).first).to_be_visible()
+    expect(rows(page, "Connections")).to_have_count(50)
+    shoot(page, "crowd-connections")
+    # To the very last page, as somebody's script would go through them.
+    oldest = page.evaluate("""async () => {
+        let query = "", last = null;
+        do {
+            const part = await (await fetch(`/api/connections?limit=500${query}`)).json();
+            last = part.connections.at(-1).id;
+            query = `&after=${part.next}`;
+            if (!part.next) return last;
+        } while (true);
+    }""")
+    page.get_by_label("Search").fill(oldest)
+    expect(rows(page, "Connections")).to_have_count(1)
+    # A storm that a throttle turns away, while the file on disk is wrong.
+    gateway.reload(chat(stage={"throttle": {"rate": 10, "burst": 10}}))
+    gateway.reload(BAD)
+    go(page, "overview")
+    stop = threading.Event()
+
+    def storm():
+        said = frame(TEXT, '{"action":"whoami"}')
+        while not stop.is_set():
+            for one in clients[:200]:
+                one.sendall(said)
+            for one in clients[:200]:
+                one.recv(65536)
+
+    thread = threading.Thread(target=storm, daemon=True)
+    thread.start()
+    try:
+        expect(page.locator(".banner")).to_contain_text("problems")
+        eventually(lambda: gateway.metric("livegate_refusals_total", cause="route_throttle") > 5000)
+        expect(tile(page, "Errors")).not_to_have_text("0/s")
+        shoot(page, "storm-1280")
+        narrow = browse(gateway, "overview", width=360, ready=False, color_scheme="dark")
+        expect(tile(narrow, "Connections")).to_have_text("18,000")
+        expect(tile(narrow, "Errors")).not_to_have_text("0/s")
+        shoot(narrow, "storm-360")
+        go(page, "routes")
+        expect(page.get_by_text("rout_response").first).to_be_visible()
+        shoot(page, "storm-routes")
+        go(page, "live?outcome=refused")
+        expect(page.get_by_text("route_throttle").first).to_be_visible()
+        shoot(page, "storm-live", whole=False)
+    finally:
+        stop.set()
+        thread.join(30)
