@@ -1,12 +1,14 @@
 //! The `$context` variables of access logs, and what each is for a call that is over.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::context_names::Protocol;
-use super::log_format::Shown;
 use crate::model::call::ConnectionEvent;
+use crate::model::clock::Timestamp;
 use crate::model::headers;
+use crate::model::id::Id;
 use crate::model::identity::What as Granted;
 use crate::model::record::{Leg, Record, Requested, What};
 use crate::model::refusal::Cause;
@@ -59,6 +61,18 @@ pub enum Field {
     UserAgent,
     /// AWS's alone: there is nothing here that it could be.
     Nothing,
+}
+
+/// A value, in the form that takes least to write.
+pub enum Shown<'a> {
+    Text(Cow<'a, str>),
+    Quoted(Cow<'a, str>),
+    /// What needs no escape.
+    Known(&'a [u8]),
+    Id(Id),
+    Number(u64),
+    Time(Timestamp),
+    Address(IpAddr),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

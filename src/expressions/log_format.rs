@@ -4,14 +4,13 @@
 //! end a line or the quotes it stands in: a format that begins with `{` has its values escaped as JSON does, any other
 //! as in C.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::io::Write as _;
 use std::net::IpAddr;
 
 use super::Error;
 use super::context_names::{self, Protocol};
-use super::log_fields::{Field, field, names};
+use super::log_fields::{Field, Shown, field, names};
 use crate::model::client::StageKey;
 use crate::model::clock::Timestamp;
 use crate::model::record::Record;
@@ -138,18 +137,6 @@ impl Format {
             line.push(b'-');
         }
     }
-}
-
-/// A value, in the form that takes least to write.
-pub enum Shown<'a> {
-    Text(Cow<'a, str>),
-    Quoted(Cow<'a, str>),
-    /// What needs no escape.
-    Known(&'a [u8]),
-    Id(crate::model::id::Id),
-    Number(u64),
-    Time(Timestamp),
-    Address(IpAddr),
 }
 
 fn pieces(text: &str, protocol: Protocol) -> Result<Vec<Piece>, Error> {

@@ -11,22 +11,20 @@ use http::{HeaderValue, Method, Request, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use parking_lot::Mutex;
-use tokio::io::DuplexStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::acme::Challenges;
-use super::exchange::{self, Accepted};
 use crate::api::directory::{Host, Place};
 use crate::api::gateway::Gateway;
-use crate::connections::{Peer, Wire};
+use crate::connections::Peer;
 use crate::engine::Engine;
 use crate::engine::reached::reached;
 use crate::model::answer::{self, Answer};
 use crate::model::forwarded::{self, Hop, Stamp};
 use crate::model::limits;
 use crate::transports::callback::{self, Called};
-use crate::transports::dashboard::Dashboard;
+use crate::transports::dashboard::{Dashboard, Dial};
 use crate::transports::http::{self as requests, Arrived};
 use crate::transports::websocket::upgrade;
 
@@ -50,9 +48,8 @@ impl FrontDoor {
         Self { engine, challenges, dashboard: None }
     }
 
-    pub fn for_operators(engine: Arc<Engine>, challenges: Arc<Challenges>) -> Self {
-        let door = Arc::new(Self::for_clients(engine.clone(), challenges.clone()));
-        let dial = Arc::new(move |address| dial(&door, address));
+    /// `dial` opens a connection to the door of clients.
+    pub fn for_operators(engine: Arc<Engine>, challenges: Arc<Challenges>, dial: Dial) -> Self {
         Self { dashboard: Some(Dashboard::new(engine.clone(), dial)), engine, challenges }
     }
 
@@ -167,21 +164,6 @@ impl FrontDoor {
         self.engine.metrics.accept_errors.increment(1);
         tracing::error!(%error, "a connection could not be accepted; is the limit of open files too low?");
     }
-}
-
-/// A connection to the client side of this gateway, as if it had been accepted from that address.
-fn dial(door: &Arc<FrontDoor>, address: IpAddr) -> DuplexStream {
-    let (near, far) = tokio::io::duplex(64 * 1024);
-    let listeners = door.engine.listeners();
-    let listener = listeners.iter().find_map(|at| {
-        let (scheme, address) = at.split_once("://")?;
-        Some((if scheme == "https" { "https" } else { "http" }, address.parse().ok()?))
-    });
-    let (scheme, local) = listener.unwrap_or(("http", SocketAddr::from(([127, 0, 0, 1], 80))));
-    let wire = Wire::Other(Box::new(far));
-    let accepted = Accepted { wire, remote: address, local, scheme, certificate: None, is_http_2: false };
-    door.connections().spawn(exchange::serve(accepted, door.clone()));
-    near
 }
 
 /// The client behind trusted proxies, and the request's headers with this hop written into them.

@@ -1,6 +1,7 @@
 //! Puts everything together: the engine, its listeners, the deadlines, reload and shutdown.
 
 mod acme;
+mod dial;
 mod exchange;
 mod front_door;
 mod listener;
@@ -233,7 +234,10 @@ impl Server {
         for (audience, asked, bound) in bound {
             let door = match audience {
                 Audience::Clients => FrontDoor::for_clients(self.engine.clone(), self.challenges.clone()),
-                Audience::Operators => FrontDoor::for_operators(self.engine.clone(), self.challenges.clone()),
+                Audience::Operators => {
+                    let dial = dial::to(FrontDoor::for_clients(self.engine.clone(), self.challenges.clone()));
+                    FrontDoor::for_operators(self.engine.clone(), self.challenges.clone(), dial)
+                }
             };
             let tls = listeners.tls.clone().filter(|_| asked.tls);
             let opened = match Listener::open(&asked, bound, tls, door) {

@@ -15,7 +15,8 @@ async fn a_client_that_does_not_read_gets_429_and_then_1008() {
     let (id, pusher) = (client.id().await, world.pusher());
     fill(&pusher, &id).await;
     assert_eq!(pusher.push(&id, vec![b'x'; BIG]).await, (429, "LimitExceededException".into()));
-    while pusher.push(&id, vec![b'x'; BIG]).await.0 == 429 {}
+    // On a busy machine the kernel takes some more meanwhile, and then so does the outbox.
+    while pusher.push(&id, vec![b'x'; BIG]).await.0 != 410 {}
     assert_eq!(pusher.push(&id, "x").await, (410, "GoneException".into()));
     assert_eq!(client.closed().await, 1008);
     let told = world.backend.has_seen("/disconnect", 1).await;
