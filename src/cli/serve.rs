@@ -42,7 +42,6 @@ async fn serve(path: &Path, passed: PassedSockets) -> anyhow::Result<ExitCode> {
     let read = Some((loaded.source, loaded.seen));
     let file = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
     server.engine().readings.name(file);
-    kept.metrics.reloads.note(true, Timestamp::now().0 as f64 / 1000.0);
     let mut config = Config { path: path.to_owned(), read, kept, server: server.clone() };
     loop {
         tokio::select! {
@@ -145,16 +144,14 @@ impl Config {
         let counters = &self.kept.metrics.reloads;
         counters.ok.increment(1);
         counters.note(true, Timestamp::now().0 as f64 / 1000.0);
-        self.server.engine().readings.note_good(true);
+        self.server.engine().readings.note_good();
         match warnings {
             0 => tracing::info!("reloaded {}", self.path.display()),
             _ => tracing::warn!("reloaded {}, which could be better\n{report}", self.path.display()),
         }
         print_listeners(&self.server);
     }
-}
 
-impl Config {
     /// What is served stays, and why is there to be read.
     fn note_problems(&self, report: String) {
         let counters = &self.kept.metrics.reloads;

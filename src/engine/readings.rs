@@ -32,11 +32,11 @@ impl Readings {
         self.0.lock().file = file;
     }
 
-    /// What the file says is served; `is_new` if that is something else than before.
-    pub fn note_good(&self, is_new: bool) {
+    /// What the file says is served now.
+    pub fn note_good(&self) {
         let mut reading = self.0.lock();
         let now = Timestamp::now();
-        reading.count += u64::from(is_new);
+        reading.count += 1;
         (reading.last_good_at, reading.last_attempt_at) = (now, now);
         reading.problems = None;
     }

@@ -1,7 +1,6 @@
 //! What is written down of every call, however it ended: the metrics, and what `execution`, `live` and `spans` make of it.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use super::{Engine, execution, live, spans};
@@ -13,6 +12,7 @@ use crate::model::clock::Tick;
 use crate::model::close::Close;
 use crate::model::record::{Leg, Outcome, Record, Trail, What};
 use crate::model::refusal::{Cause, Fault, Kind, Refusal};
+use crate::telemetry::log::OncePerSecond;
 use crate::telemetry::metrics::StageMetrics;
 
 /// A backend that is down fails every call: one line a second says so, with how many were left out. Each stage and
@@ -21,28 +21,6 @@ static FAILURES: [OncePerSecond; 32] = [const { OncePerSecond::new() }; 32];
 
 /// A page that may not connect is mostly the operator's own, on a host that was forgotten; so it is said aloud.
 static ORIGINS: OncePerSecond = OncePerSecond::new();
-
-struct OncePerSecond {
-    last: AtomicU64,
-    unsaid: AtomicU64,
-}
-
-impl OncePerSecond {
-    const fn new() -> Self {
-        Self { last: AtomicU64::new(0), unsaid: AtomicU64::new(0) }
-    }
-
-    /// How many lines were left out before this one; `None` if this one is left out too.
-    fn is_worth_a_line(&self, now: Tick) -> Option<u64> {
-        let last = self.last.load(Relaxed);
-        let is_due = last == 0 || now.since(Tick(last)) >= Duration::from_secs(1);
-        if is_due && self.last.compare_exchange(last, now.0, Relaxed, Relaxed).is_ok() {
-            return Some(self.unsaid.swap(0, Relaxed));
-        }
-        self.unsaid.fetch_add(1, Relaxed);
-        None
-    }
-}
 
 fn failures((api, stage): (&str, &str), detail: &str) -> &'static OncePerSecond {
     let mut hasher = DefaultHasher::new();
@@ -175,7 +153,7 @@ fn count(watch: &StageWatch, route: &RouteWatch, record: &Record<'_>) {
             metrics.throttled.increment(is_throttle.into());
         }
         Some(Fault::Backend | Fault::Gateway) => metrics.execution_errors.increment(1),
-        None if record.trail.integration.is_some() && record.status >= 400 => metrics.integration_errors.increment(1),
+        None if record.trail.integration.as_ref().is_some_and(Leg::is_error) => metrics.integration_errors.increment(1),
         None => {}
     }
 }
@@ -219,20 +197,4 @@ pub fn disconnect_lost(metrics: &StageMetrics, client: &Client, why: &str) {
         api = &*client.stage.api, stage = &*client.stage.stage, connection_id = %client.id,
         "a $disconnect was lost: {why}"
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_storm_of_failures_is_one_line_a_second() {
-        let lines = OncePerSecond::new();
-        let check = |tick, line| assert_eq!(lines.is_worth_a_line(Tick(tick)), line, "{tick}");
-        check(5, Some(0));
-        check(6, None);
-        check(1004, None);
-        check(1005, Some(2));
-        check(1006, None);
-    }
 }

@@ -133,8 +133,12 @@ fn leg_span(
         began: at(trace, record, leg.began),
         took: leg.took,
         attributes,
-        error: is_failed.then(|| refused.unwrap_or_else(|| "the backend answered with an error".to_owned())),
+        error: is_failed.then(|| refused.unwrap_or_else(|| why_failed(leg).to_owned())),
     })
+}
+
+fn why_failed(leg: &Leg) -> &'static str {
+    if leg.is_error() { "the backend answered with an error" } else { "nobody waited for the answer" }
 }
 
 /// When a leg began, on the clock that the trace began by.

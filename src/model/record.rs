@@ -115,6 +115,11 @@ impl Leg {
     pub fn under_way(began: Instant, span: Option<[u8; 8]>) -> Self {
         Self { began, took: Duration::ZERO, status: None, span }
     }
+
+    /// Whether it was answered with an error.
+    pub fn is_error(&self) -> bool {
+        self.status.is_some_and(|status| status >= 400)
+    }
 }
 
 impl Default for Trail {

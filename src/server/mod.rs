@@ -138,6 +138,7 @@ impl Server {
         server.switch_listeners(&settings, bound);
         server.check_backends();
         kept.buckets.serve();
+        kept.metrics.reloads.note(true, Timestamp::now().0 as f64 / 1000.0);
         for address in server.passed.lock().left_over() {
             tracing::warn!("systemd passed a socket for {address}, which the file does not listen on");
         }

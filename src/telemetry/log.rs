@@ -3,12 +3,14 @@
 //! They go out by a thread of their own: whoever reads stderr may stop, and a gateway that waits for it would stop too.
 
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 
 use super::sink::{Destination, Settings, Sink, WhenFull};
+use crate::model::clock::Tick;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
@@ -80,5 +82,45 @@ impl Write for Lines {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+/// A line that a stranger can cause as often as they like is written once a second.
+#[derive(Default)]
+pub struct OncePerSecond {
+    last: AtomicU64,
+    unsaid: AtomicU64,
+}
+
+impl OncePerSecond {
+    pub const fn new() -> Self {
+        Self { last: AtomicU64::new(0), unsaid: AtomicU64::new(0) }
+    }
+
+    /// How many lines were left out before this one; `None` if this one is left out too.
+    pub fn is_worth_a_line(&self, now: Tick) -> Option<u64> {
+        let last = self.last.load(Relaxed);
+        let is_due = last == 0 || now.since(Tick(last)) >= Duration::from_secs(1);
+        if is_due && self.last.compare_exchange(last, now.0, Relaxed, Relaxed).is_ok() {
+            return Some(self.unsaid.swap(0, Relaxed));
+        }
+        self.unsaid.fetch_add(1, Relaxed);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_storm_of_failures_is_one_line_a_second() {
+        let lines = OncePerSecond::new();
+        let check = |tick, line| assert_eq!(lines.is_worth_a_line(Tick(tick)), line, "{tick}");
+        check(5, Some(0));
+        check(6, None);
+        check(1004, None);
+        check(1005, Some(2));
+        check(1006, None);
     }
 }

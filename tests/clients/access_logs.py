@@ -547,6 +547,10 @@ def test_a_client_that_leaves_before_its_answer(requests, backend):
             backend.next("/pets")
         line = gateway.log.next()
     assert (line["status"], line["routeKey"], line["responseLength"]) == ("499", "GET /pets", "0")
+    routes = [route for api in gateway.admin("/api/routes").json["apis"] for stage in api["stages"] for route in stage["routes"]]
+    [pets] = [route for route in routes if route["key"] == "GET /pets"]
+    # Nobody knows what the backend would have answered.
+    assert (pets["calls"], pets["integration_errors"], pets["execution_errors"]) == (1, 0, 0)
 
 
 def test_a_clients_certificate(processes, tmp_path):

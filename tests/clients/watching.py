@@ -293,3 +293,34 @@ def test_whoever_comes_by_a_proxy_needs_a_token(livegate, header):
     gateway.write(chat(gateway={"admin_token": TOKEN}))
     eventually(lambda: http_request(gateway.admin_url, "GET", "/api/status", headers=asked).status == 401)
     assert http_request(gateway.admin_url, "GET", "/api/status", headers={**asked, **shows(TOKEN)}).status == 200
+
+
+# The gateway's own log
+
+
+@pytest.mark.parametrize("data_trace", [True, False])
+def test_bodies_are_in_the_log_only_if_they_are_asked_for_and_headers_never(livegate, backend, data_trace):
+    backend.answers("/said", Answer(body="the-answer"))
+    gateway = livegate(routes={"say": two_way(backend.at("/said"))},
+                       stage={"logging_level": "info", "data_trace": data_trace})
+    with gateway.connect("/prod?token=a-token", {"Authorization": "Bearer another-token"}) as client:
+        client.says(action="say", text="the-message")
+        assert client.hears() == "the-answer"
+    eventually(lambda: "disconnect: " in gateway.logs())
+    logs = gateway.logs()
+    assert "message: " in logs
+    assert ("the-message" in logs, "the-answer" in logs) == (data_trace, data_trace)
+    assert "a-token" not in logs
+    assert "another-token" not in logs
+
+
+def test_a_routes_own_level_stands_in_place_of_its_stages(livegate):
+    gateway = livegate(stage={"logging_level": "error"},
+                       routes={"loud": {**mock("x"), "logging_level": "info"}, "quiet": mock("x")})
+    with gateway.connect() as client:
+        for action in ("quiet", "loud"):
+            client.says(action=action)
+            assert client.hears() == "x"
+    eventually(lambda: "message: " in gateway.logs())
+    assert '"route_key":"quiet"' not in gateway.logs()
+    assert '"route_key":"loud"' in gateway.logs()

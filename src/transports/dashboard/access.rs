@@ -14,6 +14,11 @@ use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use super::error;
 use crate::api::gateway::Settings;
 use crate::model::answer::Answer;
+use crate::model::clock::Tick;
+use crate::telemetry::log::OncePerSecond;
+
+/// Whoever guesses tokens is not to fill the log.
+static OTHER_TOKENS: OncePerSecond = OncePerSecond::new();
 
 /// How somebody was let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,7 +79,9 @@ pub fn check(settings: &Settings, head: &Parts, address: IpAddr) -> Result<Acces
     match shown {
         Some((_, shown)) if verify_slices_are_equal(shown, token.as_bytes()).is_ok() => Ok(Access::Token),
         Some(_) => {
-            tracing::warn!(target: "livegate::operators", %address, "somebody showed another admin_token");
+            if let Some(unsaid) = OTHER_TOKENS.is_worth_a_line(Tick::now()) {
+                tracing::warn!(target: "livegate::operators", %address, unsaid, "somebody showed another admin_token");
+            }
             Err(Refused::Token)
         }
         None => Err(Refused::Token),

@@ -104,7 +104,6 @@ pub async fn open(dashboard: &Dashboard, asked: &Value, operator: &Operator) -> 
         "session": session,
         "status": response.status().as_u16(),
         "headers": shown_headers(response.headers()),
-        "connection": null,
         "ms": began.elapsed().as_secs_f64() * 1000.0,
     } });
     let first = stream::once(async move { Ok(Frame::data(line(&opened))) });
