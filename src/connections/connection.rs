@@ -154,9 +154,7 @@ impl Connection {
         self.in_flight.fetch_add(1, Relaxed);
     }
 
-    /// The socket may read again, or close if it waited for this answer.
     pub fn message_answered(&self) {
         self.in_flight.fetch_sub(1, Relaxed);
-        self.outbox.wake();
     }
 }

@@ -92,19 +92,17 @@ impl Outbox {
         Ok(())
     }
 
-    /// Queues a reply or an error frame; never refused (see above), unless the socket is gone.
+    /// Queues a reply or an error frame; never refused (see above), unless the socket is gone. It is the socket's own
+    /// task that does so; anybody else has to wake it.
     pub fn reply(&self, message: Outgoing, bounds: &Bounds, now: Tick) -> Result<(), Error> {
-        {
-            let mut queue = self.queue.lock();
-            if queue.shut {
-                return Err(Error::Gone);
-            }
-            queue.append(message, bounds.max_frame);
-            if queue.is_full_with(0, bounds) {
-                queue.full_since.get_or_insert(now);
-            }
+        let mut queue = self.queue.lock();
+        if queue.shut {
+            return Err(Error::Gone);
         }
-        self.socket.wake();
+        queue.append(message, bounds.max_frame);
+        if queue.is_full_with(0, bounds) {
+            queue.full_since.get_or_insert(now);
+        }
         Ok(())
     }
 

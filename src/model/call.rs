@@ -115,12 +115,21 @@ impl<'a> Call<'a> {
 
     /// Tells whoever is called of the trace, in the headers of W3C's; AWS's own is `trace_id`.
     pub fn pass_trace_on(&self, headers: &mut HeaderMap) {
+        if self.trace.as_ref().is_some_and(|trace| trace.state.is_none()) {
+            headers.remove(trace::TRACESTATE);
+        }
+        self.trace_headers(|name, value| {
+            headers.insert(name.clone(), value.clone());
+        });
+    }
+
+    /// The headers of W3C's that tell of the trace, where there is one.
+    pub fn trace_headers(&self, mut each: impl FnMut(&HeaderName, &HeaderValue)) {
         let Some(trace) = &self.trace else { return };
-        headers.insert(trace::TRACEPARENT, trace.traceparent());
-        match &trace.state {
-            Some(state) => headers.insert(trace::TRACESTATE, state.clone()),
-            None => headers.remove(trace::TRACESTATE),
-        };
+        each(&trace::TRACEPARENT, &trace.traceparent());
+        if let Some(state) = &trace.state {
+            each(&trace::TRACESTATE, state);
+        }
     }
 
     /// `Root=1-{time}-{random}`, as AWS makes one for each call; the same whoever asks. Within a trace it is that.
@@ -128,14 +137,22 @@ impl<'a> Call<'a> {
         if let Some(trace) = &self.trace {
             return trace.amzn();
         }
+        HeaderValue::from_bytes(&self.root()).expect("hexadecimal digits are a header value")
+    }
+
+    /// The same as text, of a call without a trace.
+    pub fn root(&self) -> [u8; 40] {
         let mut text = *b"Root=1-00000000-000000000000000000000000";
-        let time = ((self.at.0 / 1000) as u32).to_be_bytes();
-        let random = self.request_id.bytes();
-        let digits = time.iter().chain(random).flat_map(|byte| [byte >> 4, byte & 15]);
-        for (place, digit) in (7..15).chain(16..40).zip(digits) {
-            text[place] = b"0123456789abcdef"[usize::from(digit)];
-        }
-        HeaderValue::from_bytes(&text).expect("hexadecimal digits are a header value")
+        let mut write = |mut at: usize, bytes: &[u8]| {
+            for byte in bytes {
+                text[at] = DIGITS[usize::from(byte >> 4)];
+                text[at + 1] = DIGITS[usize::from(byte & 15)];
+                at += 2;
+            }
+        };
+        write(7, &((self.at.0 / 1000) as u32).to_be_bytes());
+        write(16, self.request_id.bytes());
+        text
     }
 
     pub fn stage(&self) -> &'a StageKey {
@@ -145,6 +162,8 @@ impl<'a> Call<'a> {
         }
     }
 }
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// What a log line says about a call.
 #[derive(Clone, Copy)]

@@ -11,6 +11,15 @@ pub const URL: usize = 4096;
 /// Header lines of one request; hyper's own default, named because it is part of the contract.
 pub const HEADERS: usize = 100;
 
+/// The head of a backend's answer.
+pub const ANSWER_HEAD: usize = 400 * 1024;
+
+/// The line in front of a chunk of a backend's answer: its size, and extensions that nobody reads.
+pub const CHUNK_LINE: usize = 4096;
+
+/// All trailers of a backend's answer.
+pub const TRAILERS: usize = 16 * 1024;
+
 /// The body of a refused handshake that is passed on to the client.
 pub const REFUSAL_BODY: usize = 64 * 1024;
 

@@ -8,10 +8,11 @@ use http::header::{HOST, USER_AGENT};
 use http::{HeaderValue, Request, Uri};
 use rand::RngExt as _;
 
+use super::Backend;
 use super::connection::Connection;
 use super::kept::Kept;
+use super::outgoing::Outgoing;
 use super::pool::{self, Server};
-use super::{Backend, for_http_2};
 use crate::model::body::Body;
 use crate::model::headers;
 
@@ -53,13 +54,12 @@ async fn ask(backend: &Backend, check: &Check, server: &Server<Kept>) -> bool {
     *request.uri_mut() = check.path.clone();
     request.headers_mut().insert(HOST, headers::encoded(&check.host));
     request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("livegate-health-check"));
+    let outgoing = Outgoing::of(request);
     let status = if backend.way.http2 {
-        let request = for_http_2(request, backend.way.tls.is_some());
         let Ok(mut shared) = Kept::default().open_shared(stream).await else { return false };
-        shared.send(request).await.map(|answer| answer.status()).ok()
+        shared.send(outgoing.into_http_2(backend.way.tls.is_some())).await.map(|answer| answer.status()).ok()
     } else {
-        let Ok(mut connection) = Connection::open(stream).await else { return false };
-        connection.send(request).await.map(|answer| answer.status()).ok()
+        Connection::new(stream).send(outgoing).await.map(|answer| answer.status).ok()
     };
     status.is_some_and(pool::passes)
 }

@@ -10,7 +10,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 
-use super::connection::{Connection, Unsent};
+use super::connection::{Broken, Connection};
 use super::connector::Stream;
 use crate::model::body::Body;
 use crate::model::clock::Tick;
@@ -19,7 +19,7 @@ use crate::model::limits;
 #[derive(Default)]
 pub struct Kept {
     /// The last used is the first used again, so that those not needed grow old and are closed.
-    idle: Mutex<Vec<(Tick, Connection)>>,
+    idle: Mutex<Vec<(Tick, Box<Connection>)>>,
     /// HTTP/2 connections carry several calls each.
     shared: Mutex<Vec<Shared>>,
 }
@@ -58,7 +58,7 @@ impl Kept {
         self.shared.lock().clear();
     }
 
-    pub fn borrow(&self, now: Tick, idle_timeout: Duration) -> Option<Connection> {
+    pub fn borrow(&self, now: Tick, idle_timeout: Duration) -> Option<Box<Connection>> {
         let mut idle = self.idle.lock();
         let (since, connection) = idle.pop()?;
         if now.since(since) < idle_timeout {
@@ -69,7 +69,7 @@ impl Kept {
         None
     }
 
-    pub fn give_back(&self, connection: Connection) {
+    pub fn give_back(&self, connection: Box<Connection>) {
         let mut idle = self.idle.lock();
         if idle.len() < limits::BACKEND_IDLE_CONNECTIONS {
             idle.push((Tick::now(), connection));
@@ -111,10 +111,17 @@ impl Shared {
         Arc::strong_count(&self.streams) <= limits::BACKEND_STREAMS
     }
 
-    pub async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Unsent> {
+    pub async fn send(&mut self, request: Request<Body>) -> Result<Response<Incoming>, Refused> {
         self.sender.try_send_request(request).await.map_err(|mut error| match error.take_message() {
-            Some(request) => Unsent::Request(Box::new(request)),
-            None => Unsent::Lost(error.into_error()),
+            Some(request) => Refused::Unsent(Box::new(request)),
+            None => Refused::Lost(Broken::Http2(error.into_error())),
         })
     }
+}
+
+/// Why a stream has no answer.
+pub enum Refused {
+    /// Not a byte was sent.
+    Unsent(Box<Request<Body>>),
+    Lost(Broken),
 }

@@ -1,20 +1,24 @@
-//! The one way to a backend on the hot path: hyper's connections, which we keep ourselves.
+//! The one way to a backend on the hot path: our own connections of HTTP/1.1, and hyper's of HTTP/2.
 //!
 //! A pooled client gives each connection a task and passes requests and answers between tasks. Here the
-//! call itself drives the connection that it borrowed (`connection.rs`): nothing has to wake another task,
-//! and a message costs the gateway a tenth less CPU. An answer that is not there at once flows, and drives
-//! the connection on (`answer.rs`). Which server gets a call, and which may get it again, is decided in `pool/`;
+//! call itself drives the connection that it borrowed (`connection.rs`): nothing has to wake another task. An answer
+//! that is not there at once flows, and drives the connection on (`answer.rs`). `outgoing.rs` is a request and knows
+//! what may be sent twice, `head.rs` writes and reads heads, `sending.rs` sends a body that still comes, `framing.rs`
+//! finds the end of an answer's. Which server gets a call, and which may get it again, is decided in `pool/`;
 //! `kept.rs` has a server's open connections, `connector.rs` opens them, `checks.rs` asks servers whether they
-//! are well, `patience.rs` keeps the time, and `repeat.rs` knows what may be sent twice.
+//! are well, and `patience.rs` keeps the time.
 
 mod answer;
 mod checks;
 mod connection;
 mod connector;
+mod framing;
+mod head;
 mod kept;
+mod outgoing;
 mod patience;
 pub mod pool;
-mod repeat;
+mod sending;
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -25,23 +29,26 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::uri::{Authority, Scheme};
-use http::{Request, Response, StatusCode, Uri, Version, response};
+use http::StatusCode;
+use http::uri::Authority;
 
 use crate::model::body::{Body, BodyError, Unread};
+use crate::model::call::Reply;
 use crate::model::clock::Tick;
 use crate::model::limits;
 use answer::{Answering, Carrier};
 pub use checks::{Check, check_forever};
-use connection::{Connection, Unsent};
+use connection::{Broken, Connection, Unsent};
 pub use connector::{Stream, Tls};
+use head::AnswerHead;
+pub use head::{Headers, write_line};
 pub use kept::Kept;
+use kept::Refused;
+pub use outgoing::Outgoing;
 use parking_lot::Mutex;
 pub use patience::Patience;
 pub use pool::Condition;
 use pool::{Address, Change, Failure, Permit, Picked, Pool, Rules, Server, Tried};
-use repeat::{Copy, gathered, is_repeatable, is_short};
 
 /// What integrations call: a pool of servers, or the one server that a URL names.
 pub struct Backend {
@@ -91,11 +98,6 @@ pub struct Figures {
     pub waiting: usize,
 }
 
-pub struct Answer {
-    pub head: response::Parts,
-    pub body: Bytes,
-}
-
 /// What becomes of the answer's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
@@ -111,8 +113,8 @@ pub enum Keep {
 pub enum Error {
     #[error("no connection to the backend: {0}")]
     Unreachable(#[source] io::Error),
-    #[error("the backend closed the connection before it answered: {0}")]
-    Lost(#[source] hyper::Error),
+    #[error("the backend did not answer: {0}")]
+    Lost(#[source] Broken),
     #[error("the backend's answer broke off: {0}")]
     BrokeOff(BodyError),
     #[error("the backend's answer is longer than {0} bytes")]
@@ -138,7 +140,7 @@ pub struct Lease {
 }
 
 impl Lease {
-    fn give_back(self, connection: Connection) {
+    fn give_back(self, connection: Box<Connection>) {
         self.picked.server().kept.give_back(connection);
     }
 }
@@ -205,35 +207,34 @@ impl Backend {
         }
     }
 
-    /// Sends one request, whose URI is in origin form and whose `Host` is set, and reads what `keep` says of
-    /// the answer, all within `timeout`.
-    pub async fn call(&self, request: Request<Body>, keep: Keep, timeout: Duration) -> Result<Answer, Error> {
+    /// Sends one request and reads what `keep` says of the answer, all within `timeout`.
+    pub async fn call(&self, outgoing: Outgoing, keep: Keep, timeout: Duration) -> Result<Reply, Error> {
         let patience = Patience::new(timeout, None);
-        let (head, body) = self.forward(request, patience).await?.into_parts();
+        let Reply { status, headers, body } = self.forward(outgoing, patience).await?;
         // What is there already needs no timer.
         let body = match body {
             Body::Whole(_) => read(body, keep).await?,
             Body::Flowing(_) => patience.bound(pin!(read(body, keep))).await?,
         };
-        Ok(Answer { head, body })
+        Ok(Reply { status, headers, body })
     }
 
     /// Sends one request and waits for the answer's head; a body that is not there yet flows.
-    pub async fn forward(&self, mut request: Request<Body>, patience: Patience<'_>) -> Result<Response<Body>, Error> {
-        if self.pool.servers().len() > 1 && is_short(&request) {
-            request = patience.bound(Box::pin(gathered(request)).as_mut()).await?;
+    pub async fn forward(&self, mut outgoing: Outgoing, patience: Patience<'_>) -> Result<Reply<Body>, Error> {
+        if self.pool.servers().len() > 1 && outgoing.is_short() {
+            outgoing = patience.bound(Box::pin(outgoing.gathered()).as_mut()).await?;
         }
         let mut turn = Some(self.enter(patience).await?);
-        let mut tried = Tried::new(is_repeatable(&request));
-        let copy = (self.pool.servers().len() > 1 && is_repeatable(&request)).then(|| Copy::of(&request));
+        let mut tried = Tried::new(outgoing.is_repeatable());
+        let copy = if self.pool.servers().len() > 1 { outgoing.copy() } else { None };
         let mut next = None;
         loop {
             let picked = next.take().or_else(|| self.pool.pick(Tick::now(), &mut tried));
             let Some(picked) = picked else { return Err(gone(None)) };
-            let attempt = patience.bound(pin!(self.attempt(&picked, request))).await;
+            let attempt = patience.bound(pin!(self.attempt(&picked, outgoing))).await;
             let (error, failure, unsent) = match attempt {
-                Ok(Attempt::Answered(connection, answer)) => {
-                    let is_failure = is_gateway_failure(answer.status());
+                Ok(Attempt::Answered(carrier, answer)) => {
+                    let is_failure = is_gateway_failure(answer.status);
                     let now = Tick::now();
                     let change = if is_failure { picked.failed(now) } else { picked.succeeded(now) };
                     self.note(picked.server(), change);
@@ -242,16 +243,16 @@ impl Backend {
                         .filter(|_| is_failure && self.pool.may_try_again(Tick::now(), &mut tried, Failure::Sent));
                     // The answer that there is beats none, should nobody else be left to ask.
                     next = repeat.and_then(|_| self.pool.pick(Tick::now(), &mut tried));
-                    let Some(copy) = repeat.filter(|_| next.is_some()) else {
+                    let Some(copy) = repeat.filter(|_| next.is_some()).and_then(Outgoing::copy) else {
                         let turn = turn.take().expect("a call that was answered is over");
-                        return Ok(begin(connection, answer, Lease { picked, _turn: turn }).await);
+                        return Ok(begin(carrier, answer, Lease { picked, _turn: turn }).await);
                     };
-                    request = copy.request();
+                    outgoing = copy;
                     continue;
                 }
                 Ok(Attempt::Unsent(error, unsent)) => (error, Failure::Unsent, unsent),
                 // The request's body broke off, or was too long: the client's doing.
-                Ok(Attempt::Lost(error)) if error.is_user() => return Err(Error::Lost(error)),
+                Ok(Attempt::Lost(error)) if error.is_of_request() => return Err(Error::Lost(error)),
                 Ok(Attempt::Lost(error)) => (Error::Lost(error), Failure::Sent, None),
                 Err(error) => (error, Failure::Sent, None),
             };
@@ -270,10 +271,9 @@ impl Backend {
             if is_late || !self.pool.may_try_again(Tick::now(), &mut tried, failure) {
                 return Err(error);
             }
-            match (unsent, &copy) {
-                (Some(unsent), _) => request = *unsent,
-                (None, Some(copy)) => request = copy.request(),
-                (None, None) => return Err(error),
+            match unsent.or_else(|| copy.as_ref().and_then(Outgoing::copy)) {
+                Some(again) => outgoing = again,
+                None => return Err(error),
             }
         }
     }
@@ -288,42 +288,40 @@ impl Backend {
     }
 
     /// One try on one server.
-    async fn attempt(&self, picked: &Picked<Kept>, request: Request<Body>) -> Result<Attempt, Error> {
+    async fn attempt(&self, picked: &Picked<Kept>, mut outgoing: Outgoing) -> Result<Attempt, Error> {
         if self.way.http2 {
-            return Ok(Box::pin(self.attempt_http_2(picked, request)).await);
+            return Ok(Box::pin(self.attempt_http_2(picked, outgoing)).await);
         }
         let kept = &picked.server().kept;
-        let mut request = request;
         let now = Tick::now();
         while let Some(mut connection) = kept.borrow(now, self.way.idle_timeout) {
-            match connection.send(request).await {
+            match connection.send(outgoing).await {
                 Ok(answer) => return Ok(Attempt::Answered(Carrier::Own(connection), answer)),
                 // The server had closed it while it was idle.
-                Err(Unsent::Request(unsent)) => request = *unsent,
+                Err(Unsent::Request(unsent)) => outgoing = *unsent,
                 Err(Unsent::Lost(error)) => return Ok(Attempt::Lost(error)),
             }
         }
         // Boxed, because most calls find a connection open.
-        let opened = Box::pin(async { Ok(Connection::open(self.connect(picked).await?).await) });
-        let mut connection = match opened.await {
-            Ok(opened) => opened.map_err(Error::Lost)?,
-            Err(error) => return Ok(Attempt::Unsent(Error::Unreachable(error), Some(Box::new(request)))),
+        let mut connection = match Box::pin(self.connect(picked)).await {
+            Ok(stream) => Connection::new(stream),
+            Err(error) => return Ok(Attempt::Unsent(Error::Unreachable(error), Some(outgoing))),
         };
-        Ok(match connection.send(request).await {
+        Ok(match connection.send(outgoing).await {
             Ok(answer) => Attempt::Answered(Carrier::Own(connection), answer),
-            Err(Unsent::Request(unsent)) => Attempt::Unsent(gone(None), Some(unsent)),
+            Err(Unsent::Request(unsent)) => Attempt::Unsent(gone(None), Some(*unsent)),
             Err(Unsent::Lost(error)) => Attempt::Lost(error),
         })
     }
 
-    async fn attempt_http_2(&self, picked: &Picked<Kept>, request: Request<Body>) -> Attempt {
+    async fn attempt_http_2(&self, picked: &Picked<Kept>, outgoing: Outgoing) -> Attempt {
         let kept = &picked.server().kept;
-        let mut request = for_http_2(request, self.way.tls.is_some());
+        let mut request = outgoing.into_http_2(self.way.tls.is_some());
         while let Some(mut shared) = kept.share() {
             match shared.send(request).await {
-                Ok(answer) => return Attempt::Answered(Carrier::Shared(shared), answer),
-                Err(Unsent::Request(unsent)) => request = *unsent,
-                Err(Unsent::Lost(error)) => return Attempt::Lost(error),
+                Ok(answer) => return Attempt::of_http_2(answer, shared),
+                Err(Refused::Unsent(unsent)) => request = *unsent,
+                Err(Refused::Lost(error)) => return Attempt::Lost(error),
             }
         }
         let opened = match self.connect(picked).await {
@@ -332,12 +330,12 @@ impl Backend {
         };
         let mut shared = match opened {
             Ok(shared) => shared,
-            Err(error) => return Attempt::Unsent(Error::Unreachable(error), Some(Box::new(request))),
+            Err(error) => return Attempt::Unsent(Error::Unreachable(error), Some(Outgoing::of(request))),
         };
         match shared.send(request).await {
-            Ok(answer) => Attempt::Answered(Carrier::Shared(shared), answer),
-            Err(Unsent::Request(unsent)) => Attempt::Unsent(gone(None), Some(unsent)),
-            Err(Unsent::Lost(error)) => Attempt::Lost(error),
+            Ok(answer) => Attempt::of_http_2(answer, shared),
+            Err(Refused::Unsent(unsent)) => Attempt::Unsent(gone(None), Some(Outgoing::of(*unsent))),
+            Err(Refused::Lost(error)) => Attempt::Lost(error),
         }
     }
 
@@ -353,9 +351,9 @@ impl Backend {
     /// Asks for another protocol on a connection of its own. With a 101 comes the stream that now speaks it.
     pub async fn upgrade(
         &self,
-        request: Request<Body>,
+        outgoing: Outgoing,
         patience: Patience<'_>,
-    ) -> Result<(Response<Body>, Option<Switched>), Error> {
+    ) -> Result<(Reply<Body>, Option<Switched>), Error> {
         let turn = self.enter(patience).await?;
         let mut tried = Tried::new(false);
         let mut last = None;
@@ -374,26 +372,24 @@ impl Backend {
                 }
             };
             let exchange = async {
-                let mut connection = Connection::open(stream).await.map_err(Error::Lost)?;
-                match connection.send(request).await {
+                let mut connection = Connection::new(stream);
+                match connection.send(outgoing).await {
                     Ok(answer) => Ok((connection, answer)),
                     Err(Unsent::Request(_)) => Err(gone(None)),
                     Err(Unsent::Lost(error)) => Err(Error::Lost(error)),
                 }
             };
             let outcome = patience.bound(pin!(exchange)).await;
-            let is_failure = outcome.as_ref().map_or(true, |(_, answer)| is_gateway_failure(answer.status()));
+            let is_failure = outcome.as_ref().map_or(true, |(_, answer)| is_gateway_failure(answer.status));
             let now = Tick::now();
             self.note(picked.server(), if is_failure { picked.failed(now) } else { picked.succeeded(now) });
             let (connection, answer) = outcome?;
-            if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-                let (head, _) = answer.into_parts();
-                let lease = Lease { picked, _turn: turn };
-                let switched = connection.release().await;
-                let switched = switched.map(|(stream, already_said)| Switched { stream, already_said, lease });
-                return Ok((Response::from_parts(head, Body::default()), switched));
-            }
             let lease = Lease { picked, _turn: turn };
+            if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+                let (stream, already_said) = connection.release();
+                let reply = Reply { status: answer.status, headers: answer.headers, body: Body::default() };
+                return Ok((reply, Some(Switched { stream, already_said, lease })));
+            }
             return Ok((begin(Carrier::Own(connection), answer, lease).await, None));
         }
     }
@@ -414,12 +410,18 @@ impl Backend {
 }
 
 /// What became of one try.
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 enum Attempt {
-    /// This is what nearly every try becomes, so it is not boxed.
-    Answered(Carrier, Response<hyper::body::Incoming>),
-    Unsent(Error, Option<Box<Request<Body>>>),
-    Lost(hyper::Error),
+    Answered(Carrier, AnswerHead),
+    Unsent(Error, Option<Outgoing>),
+    Lost(Broken),
+}
+
+impl Attempt {
+    fn of_http_2(answer: http::Response<hyper::body::Incoming>, shared: kept::Shared) -> Self {
+        let (parts, body) = answer.into_parts();
+        let head = AnswerHead { status: parts.status, headers: parts.headers };
+        Attempt::Answered(Carrier::Shared(Box::new(body), shared), head)
+    }
 }
 
 /// Said by a server that cannot serve, or by a proxy in front of one.
@@ -431,28 +433,10 @@ fn gone(error: Option<io::Error>) -> Error {
     Error::Unreachable(error.unwrap_or_else(|| io::ErrorKind::ConnectionReset.into()))
 }
 
-/// The same request as HTTP/2 has it: the host stands in the target.
-fn for_http_2(mut request: Request<Body>, is_secure: bool) -> Request<Body> {
-    *request.version_mut() = Version::HTTP_2;
-    let host = request.headers_mut().remove(HOST);
-    let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    let mut parts = std::mem::take(request.uri_mut()).into_parts();
-    if authority.is_some() {
-        parts.scheme = Some(if is_secure { Scheme::HTTPS } else { Scheme::HTTP });
-        parts.authority = authority;
-    }
-    *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
-    for name in [http::header::TRANSFER_ENCODING, http::header::CONNECTION] {
-        request.headers_mut().remove(name);
-    }
-    request
-}
-
-async fn begin(connection: Carrier, answer: Response<hyper::body::Incoming>, lease: Lease) -> Response<Body> {
-    let (head, body) = answer.into_parts();
-    let mut answering = Some(Answering::new(connection, body, lease));
+async fn begin(carrier: Carrier, answer: AnswerHead, lease: Lease) -> Reply<Body> {
+    let mut answering = Some(Answering::new(carrier, lease));
     let body = poll_fn(|cx| Poll::Ready(answering.take().map(|answering| answering.begin(cx)))).await;
-    Response::from_parts(head, body.unwrap_or_default())
+    Reply { status: answer.status, headers: answer.headers, body: body.unwrap_or_default() }
 }
 
 /// Reads of a body what is wanted. One that is left in its midst takes its connection with it.

@@ -25,7 +25,7 @@ use crate::model::headers;
 use crate::model::identity::Granted;
 use crate::model::json;
 use crate::model::refusal::{Cause, Kind, Refusal};
-use crate::outbound::backends::{Backend, Keep};
+use crate::outbound::backends::{Backend, Keep, Outgoing};
 use crate::outbound::lambda::authorizer::{self as events, of_handshake, of_request};
 use crate::outbound::lambda::{Format, Origin};
 use crate::telemetry::metrics::AuthorizerMetrics;
@@ -195,9 +195,9 @@ impl Http {
         request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         request.headers_mut().insert("x-amzn-trace-id", asked.scope.call.trace_id());
         asked.scope.call.pass_trace_on(request.headers_mut());
-        let answer = self.backend.call(request, Keep::Whole(LARGEST_ANSWER), self.timeout).await;
+        let answer = self.backend.call(Outgoing::of(request), Keep::Whole(LARGEST_ANSWER), self.timeout).await;
         let answer = answer.map_err(|error| Failure::Other(error.to_string()))?;
-        read(answer.head.status, &answer.body, self.simple_responses).map(Arc::new)
+        read(answer.status, &answer.body, self.simple_responses).map(Arc::new)
     }
 
     fn event(&self, asked: &Asked<'_>, identity: &[String]) -> Bytes {

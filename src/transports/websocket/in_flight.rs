@@ -1,7 +1,12 @@
-//! Messages being answered: each in a task of its own, or in a line where the stage wants them in order.
+//! Messages being answered: in the socket's own task, in tasks of their own, or in a line where the stage wants them in
+//! order.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
 use std::sync::Arc;
+
+use futures_util::FutureExt as _;
 
 use parking_lot::Mutex;
 
@@ -20,13 +25,26 @@ pub struct InFlight {
     stage: Arc<Stage>,
     message: Incoming,
     answered: bool,
+    /// Whoever answers is not the socket's own task, which has to be told.
+    wakes: bool,
 }
+
+/// A message that is answered within the socket's task.
+pub type Here = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl InFlight {
     pub fn new(engine: &Arc<Engine>, connection: &Arc<Connection>, stage: &Arc<Stage>, message: Incoming) -> Self {
         stage.metrics.in_flight.up(1);
         let (engine, connection, stage) = (engine.clone(), connection.clone(), stage.clone());
-        Self { engine, connection, stage, message, answered: false }
+        Self { engine, connection, stage, message, answered: false, wakes: true }
+    }
+
+    /// Has it answered by whoever polls this. Most connections have one message in flight at a time, and then neither a
+    /// task has to be made for it nor the socket's to be woken.
+    pub fn here(mut self) -> Here {
+        self.wakes = false;
+        // A panic ends this call and no other.
+        Box::pin(AssertUnwindSafe(self.answer()).catch_unwind().map(drop))
     }
 
     /// Has it answered beside all others.
@@ -72,6 +90,10 @@ impl Drop for InFlight {
         }
         self.stage.metrics.in_flight.down(1);
         self.connection.message_answered();
+        if self.wakes {
+            // It may read again, or close if it waited for this answer.
+            self.connection.outbox.wake();
+        }
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Each turn drains the outbox, flushes once, and reads what has come, unless as many messages as
 //! allowed are already being answered, or the outbox is full: then the socket is not read, and TCP
-//! pushes back on the client. Backends are called in tasks of their own, so pings are answered and a
-//! close is noticed while they take their time. There is no timer here: the sweeper keeps the deadlines.
+//! pushes back on the client. A call of a backend is polled beside the socket, so pings are answered and a close is
+//! noticed while it takes its time; further calls meanwhile have tasks of their own. There is no timer here: the
+//! sweeper keeps the deadlines.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -20,7 +21,7 @@ use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::buffers::{self, Buffered, Codec};
 use super::farewell::{self, Leaving};
-use super::in_flight::{InFlight, Line};
+use super::in_flight::{Here, InFlight, Line};
 use crate::api::stage::{Ordering, Stage};
 use crate::connections::{Connection, When, Wire};
 use crate::engine::Engine;
@@ -63,6 +64,7 @@ pub async fn run(
         stage,
         generation,
         codec: Some(codec),
+        here: None,
         line: None,
         unflushed: false,
         unconfirmed: 0,
@@ -75,7 +77,11 @@ pub async fn run(
     socket.follow_limits();
     let ended = poll_fn(|cx| socket.poll(cx)).await;
     departure.engine.connections.remove(&departure.connection.client.id);
-    let Socket { codec, stage, unconfirmed, unconfirmed_bytes, .. } = socket;
+    let Socket { codec, stage, here, unconfirmed, unconfirmed_bytes, .. } = socket;
+    if let Some(here) = here {
+        // The backend has been asked, and is heard.
+        departure.engine.tasks.spawn(here);
+    }
     let codec = codec.expect("the codec is only away while it is renewed");
     let close = ended.close();
     let deadline = departure.engine.deadline.clone();
@@ -148,6 +154,8 @@ struct Socket {
     /// Which reload `stage` is from.
     generation: u64,
     codec: Option<Codec>,
+    /// A message that is being answered in this task.
+    here: Option<Here>,
     /// Messages that wait for the one before them; only with `ordering = "connection"`.
     line: Option<Arc<Mutex<Line>>>,
     /// Something was given to the codec since the last whole flush.
@@ -195,6 +203,7 @@ impl Socket {
             if self.may_renew() {
                 self.renew();
             }
+            self.answer(cx);
             if self.write(cx).is_err() {
                 return Poll::Ready(self.last_words(cx));
             }
@@ -220,6 +229,17 @@ impl Socket {
                 return Poll::Pending;
             }
             // Once more: the new codec must be polled, or nothing wakes this task.
+        }
+    }
+
+    /// Lets the call of this task go on.
+    fn answer(&mut self, cx: &mut Context<'_>) {
+        if let Some(here) = &mut self.here
+            && here.as_mut().poll(cx).is_ready()
+        {
+            self.here = None;
+            // There may be a reply.
+            self.unflushed = true;
         }
     }
 
@@ -343,6 +363,7 @@ impl Socket {
                     if let Some(ended) = self.receive(message) {
                         return Some(ended);
                     }
+                    self.answer(cx);
                 }
                 Poll::Ready(Some(Err(error))) => return Some(ended_by(error)),
                 Poll::Ready(None) => return Some(Ended::Lost),
@@ -389,6 +410,7 @@ impl Socket {
             let length = reply.body.len();
             if self.connection.outbox.reply(reply, &self.stage.limits.outbox(), now).is_ok() {
                 self.stage.metrics.queued(length);
+                self.unflushed = true;
             }
             return None;
         }
@@ -403,10 +425,11 @@ impl Socket {
         }
     }
 
-    /// Has the message answered in a task of its own, or after those before it.
+    /// Has the message answered in this task, in one of its own, or after those before it.
     fn start(&mut self, message: Incoming) {
         let in_flight = InFlight::new(&self.engine, &self.connection, &self.stage, message);
         match self.stage.limits.ordering {
+            Ordering::None if self.here.is_none() => self.here = Some(in_flight.here()),
             Ordering::None => in_flight.start(),
             Ordering::Connection => in_flight.start_in(self.line.get_or_insert_default()),
         }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE, VIA};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use hyper::body::Body as _;
 
 use super::{X_AMZN_TRACE_ID, refusal};
@@ -98,7 +98,7 @@ impl Forward {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
         let progress = matches!(request.body(), Body::Flowing(_)).then_some(progress);
-        let answer = self.backend.forward(request, self.patience(progress)).await;
+        let answer = self.backend.forward(backends::Outgoing::of(request), self.patience(progress)).await;
         reply(answer.map_err(|error| refused(error, progress))?)
     }
 
@@ -114,8 +114,9 @@ impl Forward {
         request.headers_mut().remove(TE);
         request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         request.headers_mut().insert(UPGRADE, protocol);
-        let (answer, stream) = self.backend.upgrade(request, self.patience(None)).await.map_err(refusal)?;
-        let accepted = answer.headers().get(UPGRADE).cloned().filter(|_| stream.is_some());
+        let (answer, stream) =
+            self.backend.upgrade(backends::Outgoing::of(request), self.patience(None)).await.map_err(refusal)?;
+        let accepted = answer.headers.get(UPGRADE).cloned().filter(|_| stream.is_some());
         let mut reply = match stream {
             Some(_) => switched(answer),
             None => reply(answer)?,
@@ -254,31 +255,28 @@ fn filled(query: &[Piece], request: &HttpRequest) -> String {
 }
 
 /// A status that no client knows how to read is none that is passed on.
-fn reply(answer: Response<Body>) -> Result<Reply<Body>, Refusal> {
-    let (head, body) = answer.into_parts();
-    if !(200..600).contains(&head.status.as_u16()) {
-        return Err(Kind::IntegrationFailure.because(format_args!("the backend answered {}", head.status.as_u16())));
+fn reply(answer: Reply<Body>) -> Result<Reply<Body>, Refusal> {
+    let Reply { status, mut headers, body } = answer;
+    if !(200..600).contains(&status.as_u16()) {
+        return Err(Kind::IntegrationFailure.because(format_args!("the backend answered {}", status.as_u16())));
     }
-    let mut headers = head.headers;
     // RFC 9112 section 6.3: beside chunks a length says nothing.
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
     let is_list = |length: &HeaderValue| length.as_bytes().contains(&b',');
     if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() || headers.get(CONTENT_LENGTH).is_some_and(is_list) {
-        // hyper has seen to it that they agree; the one that is true is the body's own.
+        // The connection has seen to it that they agree; the one that is true is the body's own.
         headers.remove(CONTENT_LENGTH);
     }
     drop_hop_by_hop(&mut headers);
-    Ok(Reply { status: head.status, headers, body })
+    Ok(Reply { status, headers, body })
 }
 
 /// The answer that agreed to another protocol.
-fn switched(answer: Response<Body>) -> Reply<Body> {
-    let (head, body) = answer.into_parts();
-    let mut headers = head.headers;
-    drop_hop_by_hop(&mut headers);
-    Reply { status: head.status, headers, body }
+fn switched(mut answer: Reply<Body>) -> Reply<Body> {
+    drop_hop_by_hop(&mut answer.headers);
+    answer
 }
 
 /// Drops what of a request's headers does not go on to the backend.

@@ -19,7 +19,7 @@ use crate::model::identity::Identity;
 use crate::model::limits;
 use crate::model::refusal::{Kind, Refusal};
 use crate::model::request::HttpRequest;
-use crate::outbound::backends::Keep;
+use crate::outbound::backends::{self, Keep};
 use crate::outbound::lambda::{Format, Origin};
 
 /// A backend that is called like a Lambda function.
@@ -79,8 +79,9 @@ impl Function {
         call.pass_trace_on(headers);
         headers.insert(X_LIVEGATE_REQUEST_ID, call.request_id.header());
         let keep = Keep::Whole(event_answer_bound(Keep::Whole(limits::WHOLE_BODY)));
-        let answer = self.way.backend.call(post, keep, self.way.timeout).await.map_err(refusal)?;
-        let read = self.format.read(answer.head.status, &answer.body);
+        let answer =
+            self.way.backend.call(backends::Outgoing::of(post), keep, self.way.timeout).await.map_err(refusal)?;
+        let read = self.format.read(answer.status, &answer.body);
         read.map(Reply::with_body).map_err(|error| Kind::IntegrationFailure.because(error))
     }
 }

@@ -15,7 +15,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::expressions::scope::StageVariables;
 use crate::model::body::Body;
-use crate::model::call::{Call, ConnectionEvent, Handshake, Happening, Mapped, Reply};
+use crate::model::call::{Call, ConnectionEvent, Handshake, Happening, Incoming, Mapped, Reply};
 use crate::model::client::{Client, StageKey};
 use crate::model::headers;
 use crate::model::limits;
@@ -23,7 +23,7 @@ use crate::model::refusal::{Kind, Refusal};
 use crate::model::settings::{
     Entry, Expression, Node, PositiveDuration, Reading, Setting, Table, TableName, Text, Value, choice, settings,
 };
-use crate::outbound::backends::{self, Backend, Keep};
+use crate::outbound::backends::{self, Backend, Headers, Keep, Outgoing, write_line};
 use crate::outbound::lambda as event;
 
 choice! {
@@ -107,6 +107,8 @@ pub struct HttpProxy {
     /// The same with what an event or a message adds, and places for the headers of each call: filling them
     /// in is cheaper than making room.
     posted: HeaderMap,
+    /// The request line and the fixed headers as text, where that is the same for all messages: most are sent so.
+    written: Option<Vec<u8>>,
     /// For those who list routes.
     shown: String,
 }
@@ -160,8 +162,13 @@ impl HttpProxy {
         for name in OF_EACH_CALL {
             posted.insert(name, HeaderValue::from_static(""));
         }
+        let written = match &target {
+            Target::Fixed(target) if !parts.backend.speaks_http_2() => Some(written(target, &fixed)),
+            _ => None,
+        };
         Self {
             backend: parts.backend,
+            written,
             shown: shown(&parts.uri, &target),
             target,
             timeout: parts.timeout,
@@ -187,22 +194,66 @@ impl HttpProxy {
         mapped: Mapped,
         keep: Keep,
     ) -> Result<Reply, Refusal> {
-        let request = self.request(call, happening, variables, mapped)?;
+        let outgoing = match (&self.written, happening.event) {
+            (Some(written), ConnectionEvent::Message(message)) if mapped.headers.is_empty() => {
+                self.posted(written, call, happening, message, variables)
+            }
+            _ => Outgoing::of(self.request(call, happening, variables, mapped)?),
+        };
         // A proxy answer carries its status in the body, so it is read even when nobody waits for it.
         let keep = match self.payload {
             Payload::Raw => keep,
             Payload::Event => Keep::Whole(event_answer_bound(keep)),
         };
-        let answer = self.backend.call(request, keep, self.timeout).await.map_err(refusal)?;
+        let answer = self.backend.call(outgoing, keep, self.timeout).await.map_err(refusal)?;
         match self.payload {
-            Payload::Raw => Ok(Reply { status: answer.head.status, headers: answer.head.headers, body: answer.body }),
-            Payload::Event if answer.head.status.is_success() => {
+            Payload::Raw => Ok(answer),
+            Payload::Event if answer.status.is_success() => {
                 event::websocket::read(&answer.body).map_err(|error| Kind::IntegrationFailure.because(error))
             }
             Payload::Event => {
-                Err(Kind::IntegrationFailure.because(format_args!("the backend answered {}", answer.head.status)))
+                Err(Kind::IntegrationFailure.because(format_args!("the backend answered {}", answer.status)))
             }
         }
+    }
+
+    /// A message's request without a detour through a map of its headers, of which each call changes only a few.
+    fn posted(
+        &self,
+        written: &[u8],
+        call: &Call<'_>,
+        happening: Happening<'_>,
+        message: &Incoming,
+        variables: &StageVariables,
+    ) -> Outgoing {
+        let client = happening.client;
+        let (content_type, body) = match self.payload {
+            Payload::Raw if message.binary => ("application/octet-stream", message.body.clone()),
+            Payload::Raw => ("application/json", message.body.clone()),
+            Payload::Event => {
+                ("application/json", event::websocket::write(call, happening, variables, &call.trace_id()))
+            }
+        };
+        let mut head = Vec::with_capacity(written.len() + body.len() + ROOM_FOR_LINES);
+        head.extend_from_slice(written);
+        let mut line = |name: &HeaderName, value: &[u8]| write_line(name, value, &mut head);
+        line(&CONTENT_TYPE, content_type.as_bytes());
+        line(&ACCEPT, b"application/json");
+        match &call.trace {
+            None => line(&X_AMZN_TRACE_ID, &call.root()),
+            Some(trace) => {
+                line(&X_AMZN_TRACE_ID, trace.amzn().as_bytes());
+                call.trace_headers(|name, value| line(name, value.as_bytes()));
+            }
+        }
+        line(&X_LIVEGATE_CONNECTION_ID, client.id_header.as_bytes());
+        line(&X_LIVEGATE_CALLBACK_URL, client.callback_url.as_bytes());
+        line(&X_LIVEGATE_EVENT_TYPE, happening.event.name().as_bytes());
+        line(&X_LIVEGATE_REQUEST_ID, call.request_id.text().as_str().as_bytes());
+        for (name, value) in call.granted().iter().flat_map(|granted| &granted.headers) {
+            line(name, value.as_bytes());
+        }
+        Outgoing::posted(head, body, Headers::ContentType)
     }
 
     fn request(
@@ -328,6 +379,18 @@ impl HttpProxy {
         }
         text.parse().map_err(|error| Kind::Internal.because(format_args!("no URI after parameter mapping: {error}")))
     }
+}
+
+/// What the lines that every message has of its own take as a rule, so that a head is allocated once.
+const ROOM_FOR_LINES: usize = 512;
+
+fn written(target: &Uri, fixed: &HeaderMap) -> Vec<u8> {
+    let mut text =
+        format!("POST {} HTTP/1.1\r\n", target.path_and_query().map_or("/", |target| target.as_str())).into_bytes();
+    for (name, value) in fixed {
+        write_line(name, value.as_bytes(), &mut text);
+    }
+    text
 }
 
 /// The `Host` of a URI: its authority without the scheme's own port.
