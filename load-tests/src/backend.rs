@@ -1,12 +1,14 @@
 //! `backend`: a lean HTTP/1.1 backend that echoes.
 //!
+//! With `--service-time` it writes into each echo how long the message was with it, where the message leaves room for that.
+//!
 //! It answers GET with `ok` or as much as --answer says, a body that holds `whoami` with the connection's id from one of
 //! `--id-header`, `/authorize` like an authorizer that lets everybody pass, and speaks Pushpin's WebSocket-over-HTTP
 //! (`application/websocket-events`).
 
 use std::io::Write;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,6 +17,7 @@ use tokio::task::spawn_local;
 
 use crate::http1::Framing;
 use crate::net;
+use crate::publish::write_service_time;
 
 /// Only a short message is searched for `whoami`: the payloads of a measured run are echoed unread.
 const LONGEST_QUESTION: usize = 100;
@@ -37,6 +40,9 @@ pub struct BackendArgs {
     /// Milliseconds to wait before each answer
     #[arg(long, default_value_t = 0)]
     pub delay_ms: u64,
+    /// Write into every body with the room for it how long it was here (`echo --own` makes that room)
+    #[arg(long)]
+    pub service_time: bool,
     /// Bytes of the answer to a request without a body (0: `ok`)
     #[arg(long, default_value_t = 0)]
     pub answer: usize,
@@ -65,6 +71,7 @@ async fn serve(mut stream: TcpStream, args: &BackendArgs) -> std::io::Result<()>
     stream.set_nodelay(true)?;
     let mut buf: Vec<u8> = Vec::with_capacity(4096);
     let mut out: Vec<u8> = Vec::with_capacity(1024);
+    let mut came = Instant::now();
     loop {
         out.clear();
         let mut used = 0;
@@ -76,11 +83,15 @@ async fn serve(mut stream: TcpStream, args: &BackendArgs) -> std::io::Result<()>
             if args.delay_ms > 0 {
                 tokio::time::sleep(Duration::from_millis(args.delay_ms)).await;
             }
+            if args.service_time {
+                write_service_time(&mut out, came.elapsed());
+            }
             stream.write_all(&out).await?;
         }
         if stream.read_buf(&mut buf).await? == 0 {
             return Ok(());
         }
+        came = Instant::now();
     }
 }
 
@@ -178,7 +189,13 @@ mod tests {
     use super::*;
 
     fn check(path: &str, body: &str, expected: &str) {
-        let args = BackendArgs { port: 0, delay_ms: 0, answer: 0, id_header: vec!["connectionid".into()] };
+        let args = BackendArgs {
+            port: 0,
+            delay_ms: 0,
+            service_time: false,
+            answer: 0,
+            id_header: vec!["connectionid".into()],
+        };
         let head = format!("POST {path} HTTP/1.1\r\nconnectionId: abc=\r\nContent-Length: {}", body.len());
         let request = format!("{head}\r\n\r\n{body}");
         let mut out = Vec::new();

@@ -142,6 +142,12 @@ fn take_messages(rest: &mut Vec<u8>) -> io::Result<Vec<Vec<u8>>> {
         let Some(body) = rest.get(start..start + header.len) else { break };
         match header.opcode {
             ws::CLOSE => return Err(io::ErrorKind::ConnectionAborted.into()),
+            ws::TEXT | ws::BINARY if !header.is_final => {
+                let Some((message, n)) = ws::join_fragments(&rest[at..]) else { break };
+                messages.push(message);
+                at += n;
+                continue;
+            }
             ws::TEXT | ws::BINARY => {
                 let mut message = body.to_vec();
                 if let Some(key) = header.mask {

@@ -1,8 +1,10 @@
 //! `hold`: opens connections, keeps them, and says what became of them.
 //!
 //! A line of JSON comes when all are open, and one as the answer to each line read: `echo BYTES` has every connection
-//! send a message and wait for the reply (with HTTP, send its request once more), anything else only asks. The end of the input ends the process. So another
-//! process can hold more connections than the limit of open files allows to one; `holders.rs` is that other side.
+//! send a message and wait for the reply (with HTTP, send its request once more), `push N URL` has every Nth ask its backend
+//! for its id, POST to the URL with that `{id}`, and wait for what it sent itself; anything else only asks. The end of
+//! the input ends the process. So another process can hold more connections than the limit of open files allows to
+//! one; `holders.rs` and `load-tests/run million` are that other side.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -15,12 +17,17 @@ use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use crate::echo::{PATIENCE, fill_up};
+use crate::publish::{PublishArgs, Publisher};
+use crate::push::ask;
 use crate::session::{Opener, SessionArgs, complain};
 use crate::stats::Count;
 use crate::ws::{Connection, TEXT};
 
 /// Echoes in flight: enough to keep a server busy, few enough that none waits long in a queue.
 const ECHOES_AT_A_TIME: usize = 16;
+
+/// What the backend answers with the connection's id.
+const WHOAMI: &str = r#"{"action":"whoami"}"#;
 
 #[derive(Args, Debug)]
 pub struct HoldArgs {
@@ -34,6 +41,15 @@ pub struct HoldArgs {
     /// What `echo` sends, filled up before its last quote
     #[arg(long, default_value = r#"{"action":"echo","data":""}"#)]
     pub text: String,
+}
+
+/// What a line asks every connection for.
+#[derive(Clone)]
+enum Order {
+    Nothing,
+    Echo(usize),
+    /// Of every so many connections one.
+    Push(usize, Rc<PublishArgs>),
 }
 
 /// What the connections' tasks share.
@@ -61,7 +77,7 @@ pub async fn run(args: HoldArgs) -> anyhow::Result<()> {
         echoed: Count::default(),
         dropped: Count::default(),
     });
-    let (order, orders) = watch::channel(0);
+    let (order, orders) = watch::channel(Order::Nothing);
     for (i, connection) in connections.into_iter().enumerate() {
         spawn_local(hold(held.clone(), i, connection, orders.clone()));
     }
@@ -77,9 +93,9 @@ pub async fn run(args: HoldArgs) -> anyhow::Result<()> {
     }
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     while let Some(line) = lines.next_line().await? {
-        if let Some(bytes) = line.strip_prefix("echo ") {
+        if let Some(next) = Order::read(&line)? {
             let goal = held.answered.get() + opened - held.dropped.get();
-            order.send_replace(bytes.trim().parse::<usize>()?);
+            order.send_replace(next);
             while held.answered.get() < goal {
                 held.told.notified().await;
             }
@@ -90,7 +106,7 @@ pub async fn run(args: HoldArgs) -> anyhow::Result<()> {
 }
 
 /// Reads, answers pings, and echoes when ordered, until the server closes.
-async fn hold(held: Rc<Held>, i: usize, mut connection: Connection, mut orders: watch::Receiver<usize>) {
+async fn hold(held: Rc<Held>, i: usize, mut connection: Connection, mut orders: watch::Receiver<Order>) {
     loop {
         let mut owed = None;
         let pong = |frame: &[u8]| owed = owed.or(held.opener.args.adapter.pong(frame));
@@ -100,12 +116,8 @@ async fn hold(held: Rc<Held>, i: usize, mut connection: Connection, mut orders: 
                 (received, _) => received.map(drop),
             },
             Ok(()) = orders.changed() => {
-                let bytes = *orders.borrow_and_update();
-                let _turn = held.turn.acquire().await.expect("the semaphore is never closed");
-                let lived = held.echo(i, &mut connection, bytes).await;
-                if lived.is_ok() {
-                    held.echoed.next();
-                }
+                let order = orders.borrow_and_update().clone();
+                let lived = held.obey(i, &mut connection, &order).await;
                 held.answered.next();
                 held.told.notify_one();
                 lived
@@ -118,7 +130,44 @@ async fn hold(held: Rc<Held>, i: usize, mut connection: Connection, mut orders: 
     }
 }
 
+impl Order {
+    fn read(line: &str) -> anyhow::Result<Option<Order>> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        Ok(match words[..] {
+            ["echo", bytes] => Some(Order::Echo(bytes.parse()?)),
+            ["push", every, url] => {
+                Some(Order::Push(every.parse::<usize>()?.max(1), Rc::new(PublishArgs::to(url.parse()?))))
+            }
+            _ => None,
+        })
+    }
+}
+
 impl Held {
+    async fn obey(&self, i: usize, connection: &mut Connection, order: &Order) -> std::io::Result<()> {
+        if matches!(order, Order::Push(every, _) if i % every != 0) {
+            return Ok(());
+        }
+        let _turn = self.turn.acquire().await.expect("the semaphore is never closed");
+        match order {
+            Order::Nothing => return Ok(()),
+            Order::Echo(bytes) => self.echo(i, connection, *bytes).await?,
+            Order::Push(_, to) => timeout(PATIENCE, self.push(connection, to))
+                .await
+                .unwrap_or_else(|_| Err(std::io::Error::other("a push did not come")))?,
+        }
+        self.echoed.next();
+        Ok(())
+    }
+
+    /// Learns the connection's id, pushes to it, and waits for the push.
+    async fn push(&self, connection: &mut Connection, to: &PublishArgs) -> std::io::Result<()> {
+        let id = ask(connection, WHOAMI).await?;
+        let adapter = self.opener.args.adapter;
+        Publisher::connect(adapter, "", to, 0).await?.publish(0, &id, id.as_bytes()).await?;
+        connection.wait_for(|frame| frame == id.as_bytes()).await
+    }
+
     async fn echo(&self, i: usize, connection: &mut Connection, bytes: usize) -> std::io::Result<()> {
         if !self.opener.args.url.is_http() {
             return echo(connection, &fill_up(&self.text, bytes)).await;

@@ -82,8 +82,9 @@ pub async fn run(args: HttpArgs) -> anyhow::Result<()> {
     measuring.set(false);
     let mut out = window.close("requests", count.get());
     out.insert("conns".into(), json!(args.conns));
-    if args.rate > 0 {
+    if let Some(pace) = pace {
         out.insert("rate_asked".into(), json!(args.rate));
+        out.insert("late_us".into(), pace.late_micros());
     }
     out.insert("errors".into(), json!(errors.get()));
     out.insert("latency_us".into(), latencies.micros());

@@ -19,8 +19,9 @@ mod pace;
 mod publish;
 mod push;
 mod session;
+mod signer;
 mod stats;
-mod table;
+mod storm;
 mod ws;
 
 use clap::{Parser, Subcommand};
@@ -44,6 +45,8 @@ enum Command {
     Churn(churn::ChurnArgs),
     /// Open connections and hold them, obeying lines on standard input
     Hold(hold::HoldArgs),
+    /// Open connections, and all of them again as soon as the server is back from wherever it went
+    Storm(storm::StormArgs),
     /// The server's memory for a connection, as a slope over several counts
     Memory(memory::MemoryArgs),
     /// HTTP requests on kept connections, in a closed loop or at a fixed rate
@@ -52,8 +55,6 @@ enum Command {
     Backend(backend::BackendArgs),
     /// Servers that do as little as the protocols allow
     Floor(floor::FloorArgs),
-    /// Medians, ranges and ratios of reports, as Markdown; fails when a run saw an error
-    Table(table::TableArgs),
 }
 
 fn main() -> anyhow::Result<()> {
@@ -68,11 +69,11 @@ fn main() -> anyhow::Result<()> {
             Command::Broadcast(args) => push::broadcast(args).await,
             Command::Churn(args) => churn::run(args).await,
             Command::Hold(args) => hold::run(args).await,
+            Command::Storm(args) => storm::run(args).await,
             Command::Memory(args) => memory::run(args).await,
             Command::Http(args) => http::run(args).await,
             Command::Backend(args) => backend::run(args).await,
             Command::Floor(args) => floor::run(args).await,
-            Command::Table(args) => table::run(args),
         }
     });
     if let Err(e) = done {

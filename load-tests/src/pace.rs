@@ -12,10 +12,13 @@ use std::time::{Duration, Instant};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
+use serde_json::Value;
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
+
+use crate::stats::Latencies;
 
 /// Long enough that a wake-up for each costs the generator's core little, short enough that a tick's few do not queue.
 const TICK: Duration = Duration::from_micros(100);
@@ -25,12 +28,13 @@ pub struct Pace {
     /// When each turn that nobody has taken yet was handed out.
     waiting: RefCell<VecDeque<Instant>>,
     turns: Semaphore,
+    late: Latencies,
 }
 
 impl Pace {
     pub fn start(per_second: usize) -> io::Result<Rc<Self>> {
         let mut ticks = Ticks::new(TICK)?;
-        let pace = Rc::new(Pace { waiting: RefCell::default(), turns: Semaphore::new(0) });
+        let pace = Rc::new(Pace { waiting: RefCell::default(), turns: Semaphore::new(0), late: Latencies::new() });
         let (giver, start) = (pace.clone(), Instant::now());
         spawn_local(async move {
             let mut given = 0;
@@ -39,6 +43,11 @@ impl Pace {
                 let due = due(now - start, per_second) - given;
                 giver.waiting.borrow_mut().extend(std::iter::repeat_n(now, due));
                 giver.turns.add_permits(due);
+                for number in given..given + due {
+                    giver.late.record(
+                        (now - start).saturating_sub(Duration::from_secs_f64(number as f64 / per_second as f64)),
+                    );
+                }
                 given += due;
             }
         });
@@ -50,6 +59,11 @@ impl Pace {
     pub async fn turn(&self) -> Instant {
         self.turns.acquire().await.expect("the semaphore is never closed").forget();
         self.waiting.borrow_mut().pop_front().expect("there is an instant for each turn")
+    }
+
+    /// How late turns were handed out, which is what the generator's own delays add to no latency.
+    pub fn late_micros(&self) -> Value {
+        self.late.micros()
     }
 }
 

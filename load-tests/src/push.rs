@@ -157,7 +157,7 @@ pub async fn broadcast(args: BroadcastArgs) -> anyhow::Result<()> {
     common.report.write("broadcast", out)
 }
 
-async fn ask(connection: &mut Connection, question: &str) -> io::Result<String> {
+pub async fn ask(connection: &mut Connection, question: &str) -> io::Result<String> {
     connection.send(TEXT, question.as_bytes()).await?;
     let reply = timeout(PATIENCE, connection.next()).await??;
     let reply = String::from_utf8_lossy(&reply);

@@ -145,7 +145,7 @@ pub fn fill(template: &str, i: usize, id: &str) -> String {
     template.replace("{id}", &percent_encode(id)).replace("{i}", &i.to_string())
 }
 
-fn percent_encode(text: &str) -> String {
+pub fn percent_encode(text: &str) -> String {
     let byte = |b: u8| match b {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(b).to_string(),
         _ => format!("%{b:02X}"),

@@ -22,7 +22,7 @@ pub struct ReportArgs {
     /// Process ids that share the generator's core, such as the backend's: counted as busy beside the generator
     #[arg(long, value_delimiter = ',')]
     pub helper_pid: Vec<u32>,
-    /// The name of this run in its report; `table` wants scenario/server
+    /// The name of this run in its report
     #[arg(long, default_value = "")]
     pub label: String,
     /// Append the report to this file as well

@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+pub const CONTINUATION: u8 = 0;
 pub const TEXT: u8 = 1;
 pub const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
@@ -17,6 +18,9 @@ pub const PONG: u8 = 10;
 
 /// Any mask does: nobody between these two could be fooled by what a frame looks like.
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// Messages above this go out in several frames, as AWS's limit of 32 KiB a frame wants it.
+const LARGEST_FRAME: usize = 32 * 1024;
 
 /// A write buffer that grew beyond this is not kept for the next message.
 const KEPT_WRITE_BUFFER: usize = 4096;
@@ -27,6 +31,8 @@ thread_local! {
 
 pub struct Header {
     pub opcode: u8,
+    /// Whether the message ends with this frame.
+    pub is_final: bool,
     pub mask: Option<[u8; 4]>,
     /// The bytes of the header itself, and of the payload behind it.
     pub head: usize,
@@ -46,13 +52,23 @@ pub fn parse_header(bytes: &[u8]) -> Option<Header> {
         mask = Some(*bytes.get(head..)?.first_chunk()?);
         head += 4;
     }
-    Some(Header { opcode: first & 0x0f, mask, head, len })
+    Some(Header { opcode: first & 0x0f, is_final: first & 0x80 != 0, mask, head, len })
 }
 
-/// Appends one whole frame; clients mask theirs.
+/// Appends a message, in one frame while it is small enough for one; clients mask theirs.
 pub fn encode(out: &mut Vec<u8>, opcode: u8, payload: &[u8], masked: bool) {
+    let (mut opcode, mut left) = (opcode, payload);
+    while left.len() > LARGEST_FRAME {
+        let (frame, behind) = left.split_at(LARGEST_FRAME);
+        encode_frame(out, opcode, frame, masked);
+        (opcode, left) = (CONTINUATION, behind);
+    }
+    encode_frame(out, 0x80 | opcode, left, masked);
+}
+
+fn encode_frame(out: &mut Vec<u8>, first: u8, payload: &[u8], masked: bool) {
     let bit = if masked { 0x80 } else { 0 };
-    out.push(0x80 | opcode);
+    out.push(first);
     match payload.len() {
         n @ 0..=125 => out.push(bit | n as u8),
         n @ 126..=65_535 => {
@@ -77,6 +93,28 @@ pub fn encode(out: &mut Vec<u8>, opcode: u8, payload: &[u8], masked: bool) {
 pub fn unmask(payload: &mut [u8], key: [u8; 4]) {
     for (i, byte) in payload.iter_mut().enumerate() {
         *byte ^= key[i & 3];
+    }
+}
+
+/// The message whose first frame, which is not its last, `bytes` begin with, and how many bytes its frames have.
+/// Control frames between them are skipped: no server of these sends one there.
+pub fn join_fragments(bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+    let (mut message, mut at) = (Vec::new(), 0);
+    loop {
+        let header = parse_header(&bytes[at..])?;
+        let start = at + header.head;
+        let body = bytes.get(start..start + header.len)?;
+        at = start + header.len;
+        if header.opcode < CLOSE {
+            let from = message.len();
+            message.extend_from_slice(body);
+            if let Some(key) = header.mask {
+                unmask(&mut message[from..], key);
+            }
+            if header.is_final {
+                return Some((message, at));
+            }
+        }
     }
 }
 
@@ -257,6 +295,13 @@ fn deliver(bytes: &[u8], see: &mut impl FnMut(&[u8])) -> io::Result<Delivered> {
         let start = got.used + header.head;
         let Some(body) = bytes.get(start..start + header.len) else { break };
         match header.opcode {
+            TEXT | BINARY if !header.is_final => {
+                let Some((message, n)) = join_fragments(&bytes[got.used..]) else { break };
+                see(&message);
+                got.frames += 1;
+                got.used += n;
+                continue;
+            }
             TEXT | BINARY => {
                 see(body);
                 got.frames += 1;
@@ -281,7 +326,7 @@ mod tests {
 
     #[test]
     fn frames_arrive_whole_however_they_are_split() {
-        for len in [0, 1, 125, 126, 65_535, 65_536] {
+        for len in [0, 1, 125, 126, 32_768, 32_769, 131_072] {
             let mut bytes = Vec::new();
             encode(&mut bytes, TEXT, &vec![b'a'; len], false);
             encode(&mut bytes, BINARY, b"end", false);
