@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bench import catalog, machine, plots, report
 from bench.machine import Failure
+from bench.million import GOAL
 from bench.runs import Bench, interleave, say
 from bench.scenarios import ONCE, RUN_ONLY_BY_NAME, SCENARIOS, cases
 from bench.servers import Server
@@ -35,6 +36,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--duration", type=_count, default=4, metavar="S", help="measured seconds of a run [4]")
     parser.add_argument("--warmup", type=_count, default=1, metavar="S", help="seconds before them [1]")
     parser.add_argument("--soak-duration", type=_count, default=30, metavar="S", help="seconds of the soak [30]")
+    parser.add_argument("--connections", type=_count, default=GOAL, metavar="N", help="how many million tries to hold [1000000]")
     parser.add_argument("--write", action="store_true", help="write RESULTS.md, results.json and plots; the whole campaign does")
     parser.add_argument("--no-write", action="store_true", help="write none of them")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="append the reports of all runs, a line of JSON each")
@@ -74,10 +76,14 @@ def main(arguments: list[str]) -> int:
 def _shown(options: argparse.Namespace) -> str:
     """The command that measures the same again; where binaries were and what was kept is nobody's business."""
     words = ["load-tests/run", *([] if options.whole else options.scenarios)]
-    for name in ("peers", "rounds", "duration", "warmup", "soak_duration"):
-        value = getattr(options, name)
-        if value and (name != "soak_duration" or "soak" in options.scenarios):
-            words += ["--" + name.replace("_", "-"), ",".join(value) if name == "peers" else str(value)]
+    if options.peers:
+        words += ["--peers", ",".join(options.peers)]
+    if set(options.scenarios) - {"million"}:
+        words += ["--rounds", str(options.rounds), "--duration", str(options.duration), "--warmup", str(options.warmup)]
+    if "soak" in options.scenarios:
+        words += ["--soak-duration", str(options.soak_duration)]
+    if "million" in options.scenarios and options.connections != GOAL:
+        words += ["--connections", str(options.connections)]
     return " ".join(words)
 
 
@@ -99,7 +105,7 @@ def _run(options: argparse.Namespace) -> int:
     work = Path(tempfile.mkdtemp(prefix="load-tests-"))
     # Peers may run as users of their own.
     work.chmod(0o755)
-    bench = Bench(livegate, loadgen, work, options.duration, options.warmup, options.soak_duration, keep=options.keep)
+    bench = Bench(livegate, loadgen, work, options.duration, options.warmup, options.soak_duration, options.connections, options.keep)
     try:
         often = [name for name in options.scenarios if name not in ONCE]
         interleave(bench, cases(bench, often, named, installed), options.rounds if often else 0)

@@ -25,9 +25,10 @@ class Bench:
     duration: int
     warmup: int
     soak_duration: int
+    connections: int
+    keep: Path | None = None
     reports: list[Report] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    keep: Path | None = None
     _backends: dict[tuple[str, ...], Program] = field(default_factory=dict)
 
     def backend(self, options: tuple[str, ...] = ()) -> Program:

@@ -145,7 +145,7 @@ def cases(bench: Bench, names: list[str], peers: list[Server], default_peers: li
         "growth": growth.cases,
         "soak": _soak,
         "storm": _storm,
-        "million": lambda bench, _: [Million(bench.livegate)],
+        "million": lambda bench, _: [Million(bench.livegate, bench.connections)],
     }
     http_peers = peers + [peer for peer in default_peers if peer.name not in {peer.name for peer in peers}]
     return [

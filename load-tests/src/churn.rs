@@ -25,12 +25,14 @@ pub struct ChurnArgs {
 pub async fn run(args: ChurnArgs) -> anyhow::Result<()> {
     let opener = Opener::new(&args.session, args.session.open_concurrency)?;
     let (latencies, done, failed) = (Latencies::new(), Count::default(), Count::default());
+    let tried = Count::default();
     for _ in 0..args.session.open_concurrency {
         let (opener, latencies, done, failed) = (opener.clone(), latencies.clone(), done.clone(), failed.clone());
+        let tried = tried.clone();
         spawn_local(async move {
             loop {
                 let start = Instant::now();
-                match opener.handshake(0).await {
+                match opener.handshake(tried.next() as usize).await {
                     Ok(_) => {
                         latencies.record(start.elapsed());
                         done.next();

@@ -117,7 +117,8 @@ async fn hold(held: Rc<Held>, i: usize, mut connection: Connection, mut orders: 
             },
             Ok(()) = orders.changed() => {
                 let order = orders.borrow_and_update().clone();
-                let lived = held.obey(i, &mut connection, &order).await;
+                // What is only sometimes needed has its room only then: there are a million of these tasks.
+                let lived = Box::pin(held.obey(i, &mut connection, &order)).await;
                 held.answered.next();
                 held.told.notify_one();
                 lived

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -19,6 +19,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 /// Below the 28,232 ephemeral ports that Linux has by default for one source address.
 const CONNECTIONS_PER_SOURCE: usize = 20_000;
+
+/// The ports from here on are below those that the kernel gives out by itself.
+const FIRST_SOURCE_PORT: u16 = 10_000;
 
 /// A `ws://`, `wss://`, `http://`, `https://` or `tcp://` URL of this machine.
 #[derive(Clone, Debug)]
@@ -88,18 +91,26 @@ impl Sources {
         self.count
     }
 
-    /// Where connection number `i` comes from.
-    pub fn pick(self, i: usize) -> Option<Ipv4Addr> {
+    /// Where connection number `i` comes from. Its port is named as well: the kernel's own search for a free one takes
+    /// a millisecond and more when most of an address's ports are taken.
+    pub fn pick(self, i: usize) -> Option<SocketAddrV4> {
         let number = self.first + (i / CONNECTIONS_PER_SOURCE) as u32 % self.count;
-        (number > 0).then(|| Ipv4Addr::new(127, 0, (number / 250) as u8 + 1, (number % 250) as u8 + 1))
+        let ip = Ipv4Addr::new(127, 0, (number / 250) as u8 + 1, (number % 250) as u8 + 1);
+        let port = FIRST_SOURCE_PORT + (i % CONNECTIONS_PER_SOURCE) as u16;
+        (number > 0).then(|| SocketAddrV4::new(ip, port))
     }
 }
 
 /// Connects without Nagle; closing resets, so that no port is left in TIME_WAIT.
-pub async fn connect(address: SocketAddr, source: Option<Ipv4Addr>) -> io::Result<TcpStream> {
+pub async fn connect(address: SocketAddr, source: Option<SocketAddrV4>) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if let Some(ip) = source {
-        socket.bind(&SocketAddr::from((ip, 0)).into())?;
+    if let Some(source) = source {
+        // Its last connection from there may not be forgotten yet.
+        socket.set_reuse_address(true)?;
+        if socket.bind(&source.into()).is_err() {
+            // Somebody listens there, on all addresses: any other will do.
+            socket.bind(&SocketAddrV4::new(*source.ip(), 0).into())?;
+        }
     }
     socket.set_linger(Some(Duration::ZERO))?;
     socket.set_nonblocking(true)?;
@@ -215,7 +226,7 @@ mod tests {
         let few = Sources::new(0, 18_000);
         assert_eq!((few.count(), few.pick(17_999)), (1, None));
         let many = Sources::new(3, 40_001);
-        assert_eq!((many.count(), many.pick(0)), (3, Some(Ipv4Addr::new(127, 0, 1, 4))));
-        assert_eq!(many.pick(40_000), Some(Ipv4Addr::new(127, 0, 1, 6)));
+        assert_eq!((many.count(), many.pick(0)), (3, Some(SocketAddrV4::new(Ipv4Addr::new(127, 0, 1, 4), 10_000))));
+        assert_eq!(many.pick(40_000), Some(SocketAddrV4::new(Ipv4Addr::new(127, 0, 1, 6), 10_000)));
     }
 }

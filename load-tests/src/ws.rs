@@ -3,9 +3,12 @@
 //! Reads go through one scratch buffer of the thread, so that a generator can hold many connections.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::{Poll, ready};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -220,10 +223,23 @@ impl Connection {
     }
 
     async fn read(&mut self, see: &mut impl FnMut(&[u8])) -> io::Result<Delivered> {
-        let Io::Plain(stream) = &mut self.io else {
-            let mut bytes = [0u8; 4096];
-            let n = self.io.read(&mut bytes).await?;
-            return absorb(&mut self.rest, &bytes[..n], see);
+        let stream = match &mut self.io {
+            Io::Plain(stream) => stream,
+            Io::Tls(stream) => {
+                let rest = &mut self.rest;
+                return poll_fn(|cx| {
+                    SCRATCH.with_borrow_mut(|scratch| {
+                        let mut into = ReadBuf::new(scratch);
+                        ready!(Pin::new(&mut **stream).poll_read(cx, &mut into))?;
+                        let bytes = into.filled();
+                        if bytes.is_empty() {
+                            return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+                        }
+                        Poll::Ready(absorb(rest, bytes, see))
+                    })
+                })
+                .await;
+            }
         };
         loop {
             stream.readable().await?;
