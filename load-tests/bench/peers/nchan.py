@@ -18,7 +18,7 @@ class Nchan(Peer):
     """nginx with nchan."""
 
     name = "nchan"
-    note = "a: the reply is published to a channel, which the client listens to"
+    note = "in a, the reply goes through a channel that the client listens to"
     packages = {"debian": ["nginx-light", "libnginx-mod-nchan"]}
     scenarios = {"a", "b", "c", "d", "e"}
 
@@ -40,7 +40,11 @@ class Nchan(Peer):
         ws_port = port
         if tls and (pair := certificate(work)):
             ws_port = free_port()
-            listeners = f"listen 127.0.0.1:{ws_port} ssl backlog=4096; ssl_certificate {pair[0]}; ssl_certificate_key {pair[1]};"
+            listeners = f"""listen 127.0.0.1:{ws_port} ssl backlog=4096;
+        ssl_certificate {pair[0]};
+        ssl_certificate_key {pair[1]};
+        # The default of 16k stays with every connection that is upgraded.
+        ssl_buffer_size 4k;"""
         http = f"""
     nchan_shared_memory_size 512M;
     nchan_store_messages off;
