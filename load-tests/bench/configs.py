@@ -31,7 +31,8 @@ def websocket(place: Place) -> str:
 
 def signed(place: Place) -> str:
     """The same with `@connections` at its default, which wants signed calls."""
-    return _websocket(place, f"http://127.0.0.1:{place.backend}/", "") + f"""
+    begin = _websocket(place, f"http://127.0.0.1:{place.backend}/", "")
+    return f"""{begin}
 [credentials.bench]
 access_key_id     = "{ACCESS_KEY}"
 secret_access_key = "{SECRET_KEY}"
@@ -41,7 +42,8 @@ allow             = ["execute-api:ManageConnections bench/prod/*"]
 
 def admitted_by_http(place: Place) -> str:
     """Clients are let in by the backend's `/authorize`, which is remembered for an hour."""
-    return _admission(place) + f"""
+    begin = _admission(place)
+    return f"""{begin}
 type            = "http"
 uri             = "http://127.0.0.1:{place.backend}/authorize"
 identity_source = ["$request.querystring.user"]
@@ -51,7 +53,8 @@ ttl             = "1h"
 
 def admitted_by_jwt(place: Place) -> str:
     """Clients are let in by an HS256 token."""
-    return _admission(place) + """
+    begin = _admission(place)
+    return f"""{begin}
 type     = "jwt"
 secret   = "only load tests sign with this secret"
 issuer   = "https://id.example.com"
@@ -71,7 +74,8 @@ def watched_file(place: Place) -> str:
 
 def proxy(place: Place) -> str:
     """One HTTP API that passes everything on."""
-    return _gateway(place) + f"""
+    begin = _gateway(place)
+    return f"""{begin}
 [apis.web]
 protocol = "http"
 
@@ -98,7 +102,8 @@ def websocket_routes(number: int, place: Place) -> str:
 
 def many_calls(place: Place) -> str:
     """The backend is a pool that may have 10,000 calls in progress, in place of the 1,024 by default."""
-    return _websocket(place, "http://slow/", 'authorization = "none"') + f"""
+    begin = _websocket(place, "http://slow/", 'authorization = "none"')
+    return f"""{begin}
 [backends.slow]
 servers         = "127.0.0.1:{place.backend}"
 max_connections = 10_000
@@ -114,7 +119,8 @@ def _gateway(place: Place) -> str:
 
 
 def _websocket(place: Place, integration: str, connections_api: str) -> str:
-    return _gateway(place) + f"""
+    begin = _gateway(place)
+    return f"""{begin}
 [apis.bench]
 protocol                   = "websocket"
 route_selection_expression = "$request.body.action"
@@ -132,7 +138,8 @@ route_response = true
 
 def _admission(place: Place) -> str:
     """All that a message of an admitted client passes; none of it ever says no, and the authorizer's table is open."""
-    return websocket(place) + f"""
+    begin = websocket(place)
+    return f"""{begin}
 [gateway.throttle]
 rate  = 1_000_000
 burst = 1_000_000
@@ -166,7 +173,8 @@ usage_plan = "bench"
 
 def _watched(place: Place, destination: str) -> str:
     stage = "[apis.bench.stages.prod]\n"
-    return websocket(place).replace(stage, stage + 'detailed_metrics = true\nlogging_level = "error"\n') + f"""
+    begin = websocket(place).replace(stage, stage + 'detailed_metrics = true\nlogging_level = "error"\n')
+    return f"""{begin}
 [apis.bench.stages.prod.access_log]
 format      = "json"
 destination = "{destination}"

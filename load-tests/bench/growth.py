@@ -28,7 +28,7 @@ def cases(bench: Bench, peers: list[Server]) -> list[Case]:
     gateway, time = Livegate(bench.livegate, configs.websocket), bench.time()
     raw, std = Floor(bench.loadgen, "raw", "gateway"), Floor(bench.loadgen, "std", "std-gateway")
     echo = ["echo", *time, "--expect"]
-    all_cases = []
+    all_cases: list[Case] = []
     for n in CONNECTIONS:
         messages = Load(f"growth.connections.{n}", [*echo, "128", "--conns", str(n), "--active", "64"])
         pushes = Load(f"growth.pushed.{n}", ["push", "--conns", str(n), "--publishers", "32", *time])

@@ -73,10 +73,10 @@ def cpu_seconds(pid: int) -> float:
 
 @contextmanager
 def deep_loopback(packets: int) -> Iterator[int]:
-    """Lets so many packets wait on loopback, where this may be said (by root); gives what is then in force.
+    """Lets so many packets wait on loopback, where that is allowed (to root); gives what is then in force.
 
-    The keep-alive probes of connections that were opened together go out together. Where only 1,000 packets may wait, most
-    of them are dropped, and the kernel takes thousands of connections for dead.
+    The keep-alive probes of connections that were opened together go out together. Where only 1,000 packets may wait,
+    most of them are dropped, and the kernel takes thousands of connections for dead.
     """
     setting = Path("/proc/sys/net/core/netdev_max_backlog")
     before = setting.read_text().strip()
@@ -133,7 +133,9 @@ def _system() -> str:
 
 def _commit(root: Path) -> str:
     commit = _output(["git", "-C", str(root), "rev-parse", "--short=10", "HEAD"]) or "unknown"
-    changed = _output(["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no", "--", "src", "Cargo.lock"])
+    changed = _output(
+        ["git", "-C", str(root), "status", "--porcelain", "--untracked-files=no", "--", "src", "Cargo.lock"]
+    )
     return commit + (" and uncommitted changes" if changed else "")
 
 

@@ -26,23 +26,33 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     peers = ",".join(catalog.names())
     parser = argparse.ArgumentParser(
         prog="load-tests/run",
-        description="Measures the gateway beside its floors and peers, in interleaved rounds. README.md says what all means.",
+        description="Measures the gateway beside its floors and peers, in interleaved rounds; README.md is the manual.",
         epilog="Scenarios: " + "; ".join(f"{name}: {title}" for name, title in SCENARIOS.items()) + ".",
     )
     parser.add_argument("scenarios", nargs="*", metavar="scenario", help="what to run; without any all but million")
     parser.add_argument("--scenario", metavar="LIST", help="the same, as a list with commas")
     parser.add_argument("--peers", metavar="LIST", default="", help=f"peers to install and measure as well, of {peers}")
-    parser.add_argument("--rounds", type=_count, default=5, metavar="N", help="rounds, each of which runs every server once [5]")
+    parser.add_argument(
+        "--rounds", type=_count, default=5, metavar="N", help="rounds, each of which runs every server once [5]"
+    )
     parser.add_argument("--duration", type=_count, default=4, metavar="S", help="measured seconds of a run [4]")
     parser.add_argument("--warmup", type=_count, default=1, metavar="S", help="seconds before them [1]")
     parser.add_argument("--soak-duration", type=_count, default=30, metavar="S", help="seconds of the soak [30]")
-    parser.add_argument("--connections", type=_count, default=GOAL, metavar="N", help="how many million tries to hold [1000000]")
-    parser.add_argument("--write", action="store_true", help="write RESULTS.md, results.json and plots; the whole campaign does")
+    parser.add_argument(
+        "--connections", type=_count, default=GOAL, metavar="N", help="how many million tries to hold [1000000]"
+    )
+    parser.add_argument(
+        "--write", action="store_true", help="write RESULTS.md, results.json and plots; the whole campaign does"
+    )
     parser.add_argument("--no-write", action="store_true", help="write none of them")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="append the reports of all runs, a line of JSON each")
     parser.add_argument("--no-build", action="store_true", help="measure what was built before")
-    parser.add_argument("--livegate", type=Path, metavar="FILE", help="measure this binary, and build none of the gateway")
-    parser.add_argument("--loadgen", type=Path, metavar="FILE", help="load with this binary, and build none of the generator")
+    parser.add_argument(
+        "--livegate", type=Path, metavar="FILE", help="measure this binary, and build none of the gateway"
+    )
+    parser.add_argument(
+        "--loadgen", type=Path, metavar="FILE", help="load with this binary, and build none of the generator"
+    )
     options = parser.parse_args(arguments)
     names = options.scenarios + (options.scenario.split(",") if options.scenario else [])
     for name in names:
@@ -105,7 +115,16 @@ def _run(options: argparse.Namespace) -> int:
     work = Path(tempfile.mkdtemp(prefix="load-tests-"))
     # Peers may run as users of their own.
     work.chmod(0o755)
-    bench = Bench(livegate, loadgen, work, options.duration, options.warmup, options.soak_duration, options.connections, options.keep)
+    bench = Bench(
+        livegate,
+        loadgen,
+        work,
+        options.duration,
+        options.warmup,
+        options.soak_duration,
+        options.connections,
+        options.keep,
+    )
     try:
         often = [name for name in options.scenarios if name not in ONCE]
         interleave(bench, cases(bench, often, named, installed), options.rounds if often else 0)
@@ -155,7 +174,9 @@ def _report(
             "facts": facts | time | {"rounds": rounds},
             "versions": {who: what for who, what in versions.items() if who in seen},
             "notes": {one["server"]: one["note"] for one in reports if one.get("note")},
-            "failures": [failure for failure in bench.failures if report.scenario_of(failure.partition("/")[0]) == name],
+            "failures": [
+                failure for failure in bench.failures if report.scenario_of(failure.partition("/")[0]) == name
+            ],
             "reports": reports,
         }
     for name, data in results.items():
@@ -163,7 +184,7 @@ def _report(
     if goals := report.goals(results):
         print("## Goals\n\n" + goals)
     print(f"Machine: {facts['machine']}, {facts['limits']}, {facts['compiler']}.")
-    print(f"Server on core 0; generator and backend on core 1. {facts['gateway']}, commit {facts['commit']}, {facts['date']}.")
+    print(f"Server on core 0; generator and backend on core 1. {facts['gateway']}, commit {facts['commit']}.")
     if (options.write or options.whole) and not options.no_write:
         path = HERE / "results.json"
         # A scenario that did not run now keeps what it had, with the facts of that run.

@@ -1,7 +1,7 @@
 """As many connections as the machine holds: many gateways, and for each a process that holds its clients.
 
-No process may open more files than its limit, and a connection is a file at either end. So each gateway has a process of
-its own that holds its clients, until the goal is reached or memory is about to run out.
+No process may open more files than its limit, and a connection is a file at either end. So each gateway has a process
+of its own that holds its clients, until the goal is reached or memory is about to run out.
 """
 
 import json

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import growth, report
-from bench.runs import say
+from bench.runs import Report, say
 from bench.scenarios import LATENCY_SHARES
 
 # Between black and white, and so readable on both.
@@ -37,14 +37,16 @@ def draw(folder: Path, results: Path) -> list[str]:
 def _environment(folder: Path) -> Path | None:
     """The Python of an environment with matplotlib, which is made when it is first wanted."""
     python = folder / "bin" / "python"
-    if subprocess.run([str(python), "-c", "import matplotlib"], capture_output=True).returncode == 0 if python.exists() else False:
+    ready = folder / "ready"
+    if ready.exists():
         return python
     try:
         venv.create(folder, with_pip=True, clear=True)
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", "matplotlib"], check=True, capture_output=True)
     except (subprocess.CalledProcessError, OSError) as error:
-        say(f"no plots: matplotlib could not be installed ({error})")
+        say(f"no new plots: matplotlib could not be installed ({error})")
         return None
+    ready.touch()
     return python
 
 
@@ -84,9 +86,9 @@ def _color(names: list[str]) -> Callable[[str], str]:
     return lambda name: COLORS[0] if name == GATEWAY else COLORS[1 + others.index(name) % (len(COLORS) - 1)]
 
 
-def _bars(axis: Any, reports: list[report.Report], label: str, name: str, title: str) -> None:
-    rows = [(who, report.summary(reports, label, who, name)) for who in report.servers(reports, label)]
-    rows = sorted(((who, seen) for who, seen in rows if seen), key=lambda row: -row[1].median)
+def _bars(axis: Any, reports: list[Report], label: str, name: str, title: str) -> None:
+    found = [(who, report.summary(reports, label, who, name)) for who in report.servers(reports, label)]
+    rows = sorted(((who, seen) for who, seen in found if seen), key=lambda row: -row[1].median)
     axis.barh([who for who, _ in rows], [seen.median for _, seen in rows],
               color=[COLORS[0] if who.startswith(GATEWAY) else INK for who, _ in rows],
               xerr=[[seen.median - seen.least for _, seen in rows], [seen.most - seen.median for _, seen in rows]],
@@ -131,7 +133,13 @@ def _latency(results: report.Results) -> Any:
                 seen = report.summary(reports, f"latency.{share}", who, f"latency_us.{key}")
                 if seen:
                     points.append((share, seen.median))
-            axis.plot(*zip(*points, strict=True), marker="o", color=color(who), label=who, linestyle=":" if who == "direct" else "-")
+            axis.plot(
+                *zip(*points, strict=True),
+                marker="o",
+                color=color(who),
+                label=who,
+                linestyle=":" if who == "direct" else "-",
+            )
         axis.set(xlabel="% of saturation", xticks=LATENCY_SHARES, yscale="log", title=f"{title}, µs")
     axes[0].legend()
     return figure
@@ -178,14 +186,27 @@ def _growth(results: report.Results) -> Any:
             seen = [(point, report.summary(reports, f"growth.{curve}.{point}", who, name)) for point in points]
             found = [(point, one.median) for point, one in seen if one]
             axis.plot(*zip(*found, strict=True), marker="o", color=color(who), label=who)
-        axis.set_xscale("symlog" if points[0] == 0 else "log")
-        axis.set_ylim(bottom=0)
+        # What grows tenfold each time stands evenly; a curve that begins at 0 has no logarithm there.
+        axis.set_xscale("linear" if len(points) < 3 else "symlog" if points[0] == 0 else "log")
+        axis.set_xticks(points, [_short(point) for point in points])
+        axis.minorticks_off()
+        if curve == "payload":
+            axis.set_yscale("log")
+        else:
+            axis.set_ylim(0, 1.15 * axis.get_ylim()[1])
         axis.set(xlabel=unit, ylabel="CPU ms per 1,000")
         axis.set_title(title, fontsize=10)
         axis.legend()
     for axis in axes[len(curves) :]:
         axis.set_visible(False)
     return figure
+
+
+def _short(number: int) -> str:
+    """16,384 as 16 Ki, and 18,000 as 18k."""
+    if number >= 1024 and number % 1024 == 0:
+        return f"{number // 1024} Ki"
+    return f"{number // 1000}k" if number >= 1000 else str(number)
 
 
 if __name__ == "__main__":

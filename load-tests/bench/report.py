@@ -100,7 +100,10 @@ def section(name: str, data: Section) -> str:
     wrong = [mishap for report in reports for mishap in mishaps(report)] + data.get("failures", [])
     stopped = sorted({report["stopped"] for report in reports if report.get("stopped")})
     lines += [f"It stopped because {reason}." for reason in stopped]
-    lines += [f"Runs: {len(reports)}. Errors, failed, lost or dropped: {len(wrong)}.", *(f"- {mishap}" for mishap in wrong)]
+    lines += [
+        f"Runs: {len(reports)}. Errors, failed, lost or dropped: {len(wrong)}.",
+        *(f"- {mishap}" for mishap in wrong),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -128,7 +131,10 @@ def _figure(figure: Figure, data: Section) -> list[str]:
     head = f"| Server | Median | Range | {ratio_of} | Rate, /s | Generator busy | Others busy | Note |"
     lines = [f"**{figure.title}**", "", head, "|---|---:|---:|---:|---:|---:|---:|---|", *rows, ""]
     if limited:
-        lines += ["\\* The generator was the limit: only the CPU says something about the server, rate and latency do not.", ""]
+        lines += [
+            "\\* The generator was the limit: only the CPU says something about the server, rate and latency do not.",
+            "",
+        ]
     return lines
 
 
@@ -156,7 +162,12 @@ def _curve(curve: str, reports: list[Report]) -> list[str]:
     if not points:
         return []
     names = servers(reports, f"growth.{curve}.{points[0]}")
-    lines = [f"**{title}: CPU ms per 1,000**", "", f"| {unit} | " + " | ".join(names) + " |", "|---:|" + "---:|" * len(names)]
+    lines = [
+        f"**{title}: CPU ms per 1,000**",
+        "",
+        f"| {unit} | " + " | ".join(names) + " |",
+        "|---:|" + "---:|" * len(names),
+    ]
     for point in points:
         label = f"growth.{curve}.{point}"
         cells = [_reading(summary(reports, label, server, name)) for server in names]
@@ -211,8 +222,13 @@ def document(results: Results, plots: list[str]) -> str:
     """RESULTS.md."""
     latest = max((data["facts"] for data in results.values()), key=lambda facts: facts["date"])
     lines = ["# Results", ""]
-    lines += ["Written by `load-tests/run --write`; [README.md](README.md) says what is measured, and how to read it. Figures"]
-    lines += ["are compared within one scenario only: each has its own command, commit and day. All readings are in", ""]
+    lines += [
+        "Written by `load-tests/run --write`; [README.md](README.md) says what is measured, and how to read it. Figures"
+    ]
+    lines += [
+        "are compared within one scenario only: each has its own command, commit and day. All readings are in",
+        "",
+    ]
     lines[-2] += " [results.json](results.json),"
     lines[-1] = "and what was measured before in [RESULTS-2026.md](RESULTS-2026.md)."
     lines += ["", f"Machine: {latest['machine']}, {latest['limits']}, {latest['compiler']}, {latest['gateway']}."]

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -125,8 +125,8 @@ class Runnable(Protocol):
         ...
 
 
-def interleave(bench: Bench, cases: list[Runnable], rounds: int) -> None:
-    """Runs every case once a round; every other round backwards, so that a machine that slows down is no server's fault."""
+def interleave(bench: Bench, cases: Sequence[Runnable], rounds: int) -> None:
+    """Runs every case once a round; every other one backwards, so that no server is blamed for a slower machine."""
     for number in range(1, rounds + 1):
         for done, case in enumerate(cases if number % 2 else reversed(cases)):
             say(f"round {number} of {rounds}, {done + 1} of {len(cases)}")

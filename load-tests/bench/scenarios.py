@@ -1,13 +1,16 @@
 """What is measured: for each scenario its figures, and the runs that they come from."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from bench import configs, growth
 from bench.configs import ACCESS_KEY, API_KEY, SECRET_KEY, TOKEN
 from bench.million import Million
-from bench.runs import Bench, Case, Load, Report
-from bench.servers import Floor, Livegate, Server
+from bench.runs import Bench, Case, Load, Report, Runnable
+from bench.servers import Floor, Livegate, Running, Server
 from bench.storm import Storm
 
 # In the order of the report. `million` takes all of the memory, and runs only when it is named.
@@ -65,7 +68,9 @@ FIGURES = [
     Figure("d.echoed", "KiB after each has echoed 32,000 bytes", "server_kib_per_conn"),
     Figure("d.tls", "KiB over TLS", "server_kib_per_conn", floor="std"),
     Figure("e", "CPU ms per 1,000 handshakes", "server_cpu_ms_per_1k_handshakes", "handshakes_per_s"),
-    Figure("e.tls", "CPU ms per 1,000 handshakes over TLS", "server_cpu_ms_per_1k_handshakes", "handshakes_per_s", "std"),
+    Figure(
+        "e.tls", "CPU ms per 1,000 handshakes over TLS", "server_cpu_ms_per_1k_handshakes", "handshakes_per_s", "std"
+    ),
     Figure("f", "64 clients, CPU ms per 1,000 requests", CPU_REQUESTS, "requests_per_s", "nginx"),
     Figure("f.half", "At half of that rate, p50 in µs", "latency_us.p50", "requests_per_s", "nginx"),
     Figure("f.half", "At half of that rate, p99 in µs", "latency_us.p99", "requests_per_s", "nginx"),
@@ -125,12 +130,10 @@ WIDE = {
     ),
 }
 
-AnyCase = Case | Storm | Million
 
-
-def cases(bench: Bench, names: list[str], peers: list[Server], default_peers: list[Server]) -> list[AnyCase]:
+def cases(bench: Bench, names: list[str], peers: list[Server], default_peers: list[Server]) -> list[Runnable]:
     """All runs of one round; `default_peers` are those that are installed anyway, for HTTP only."""
-    builders = {
+    builders: dict[str, Callable[[Bench, list[Server]], Sequence[Runnable]]] = {
         "a": _messages,
         "b": _pushes,
         "c": _broadcasts,
@@ -148,9 +151,7 @@ def cases(bench: Bench, names: list[str], peers: list[Server], default_peers: li
         "million": lambda bench, _: [Million(bench.livegate, bench.connections)],
     }
     http_peers = peers + [peer for peer in default_peers if peer.name not in {peer.name for peer in peers}]
-    return [
-        case for name in names for case in builders[name](bench, http_peers if name in ("f", "g") else peers)
-    ]
+    return [case for name in names for case in builders[name](bench, http_peers if name in ("f", "g") else peers)]
 
 
 def _able(peers: list[Server], scenario: str) -> list[Server]:
@@ -174,8 +175,8 @@ def _expect(server: Server) -> list[str]:
     return ["--expect", "128"] if isinstance(server, Livegate | Floor) else []
 
 
-def _messages(bench: Bench, peers: list[Server]) -> list[AnyCase]:
-    servers = [_raw(bench), _std(bench, "std-gateway"), _livegate(bench), *_able(peers, "a")]
+def _messages(bench: Bench, peers: list[Server]) -> list[Runnable]:
+    servers: list[Server] = [_raw(bench), _std(bench, "std-gateway"), _livegate(bench), *_able(peers, "a")]
     return [
         Case(server, "a", Load(label, ["echo", "--conns", conns, *_expect(server), *bench.time()]))
         for label, conns in (("a", "64"), ("a.one", "1"))
@@ -183,69 +184,86 @@ def _messages(bench: Bench, peers: list[Server]) -> list[AnyCase]:
     ]
 
 
-def _pushes(bench: Bench, peers: list[Server]) -> list[AnyCase]:
+def _pushes(bench: Bench, peers: list[Server]) -> list[Runnable]:
     load = Load("b", ["push", "--conns", "1000", "--publishers", "32", *bench.time()])
     signed = replace(load, command=[*load.command, "--sign-key", ACCESS_KEY, "--sign-secret", SECRET_KEY])
-    servers = [_raw(bench), _livegate(bench), *_able(peers, "b")]
+    servers: list[Server] = [_raw(bench), _livegate(bench), *_able(peers, "b")]
     gateway = Livegate(bench.livegate, configs.signed, "livegate-signed", "each push with a SigV4 signature, checked")
     return [*(Case(server, "b", load) for server in servers), Case(gateway, "b", signed)]
 
 
-def _broadcasts(bench: Bench, peers: list[Server]) -> list[AnyCase]:
+def _broadcasts(bench: Bench, peers: list[Server]) -> list[Runnable]:
     load = Load("c", ["broadcast", "--conns", "5000", *bench.time()])
-    return [Case(server, "c", load) for server in [_raw(bench), *_able(peers, "c")]]
+    servers: list[Server] = [_raw(bench), *_able(peers, "c")]
+    return [Case(server, "c", load) for server in servers]
 
 
-def _memory(bench: Bench, peers: list[Server]) -> list[AnyCase]:
+def _memory(bench: Bench, peers: list[Server]) -> list[Runnable]:
     command = ["memory", "--steps", "5000,10000,18000"]
     echoed = Load("d.echoed", [*command, "--echo", "32000"])
-    plain = [Case(server, "d", Load("d", command)) for server in [_raw(bench), _livegate(bench), *_able(peers, "d")]]
-    after = [Case(server, "d", echoed) for server in (_raw(bench), _livegate(bench))]
+    servers: list[Server] = [_raw(bench), _livegate(bench), *_able(peers, "d")]
+    plain: list[Runnable] = [Case(server, "d", Load("d", command)) for server in servers]
+    after: list[Runnable] = [Case(server, "d", echoed) for server in (_raw(bench), _livegate(bench))]
     return plain + after + _over_tls(bench, peers, "d", Load("d.tls", command))
 
 
-def _handshakes(bench: Bench, peers: list[Server]) -> list[AnyCase]:
+def _handshakes(bench: Bench, peers: list[Server]) -> list[Runnable]:
     load = Load("e", ["churn", *bench.time()])
-    plain = [Case(server, "e", load) for server in [_raw(bench), _livegate(bench), *_able(peers, "e")]]
+    servers: list[Server] = [_raw(bench), _livegate(bench), *_able(peers, "e")]
+    plain: list[Runnable] = [Case(server, "e", load) for server in servers]
     return plain + _over_tls(bench, peers, "e", Load("e.tls", load.command))
 
 
-def _over_tls(bench: Bench, peers: list[Server], target: str, load: Load) -> list[AnyCase]:
+def _over_tls(bench: Bench, peers: list[Server], target: str, load: Load) -> list[Runnable]:
     servers: list[Server] = [_std(bench, "ws-echo", tls=True), Livegate(bench.livegate, configs.websocket, tls=True)]
     servers += [OverTls(peer) for peer in _able(peers, target) if hasattr(peer, "tls_start")]
     return [Case(server, target, load) for server in servers]
 
 
+@dataclass(frozen=True)
 class OverTls:
-    """A peer, started so that it speaks TLS."""
+    """A peer that speaks TLS."""
 
-    def __init__(self, peer: Server) -> None:
-        self.name, self.note = peer.name, peer.note
-        self.start = peer.tls_start  # type: ignore[attr-defined]
+    peer: Any
+
+    @property
+    def name(self) -> str:
+        """As in plain."""
+        return str(self.peer.name)
+
+    @property
+    def note(self) -> str:
+        """As in plain."""
+        return str(self.peer.note)
+
+    def start(self, work: Path, core: int, backend_port: int) -> Running:
+        """Starts it so that it does."""
+        running: Running = self.peer.tls_start(work, core, backend_port)
+        return running
 
 
-def _http(bench: Bench, peers: list[Server]) -> list[AnyCase]:
+def _http(bench: Bench, peers: list[Server]) -> list[Runnable]:
     command = ["http", "--conns", "64", "--expect", "128", *bench.time()]
 
     def at_half(report: Report) -> list[Load]:
         return [Load("f.half", [*command, "--rate", str(int(report["requests_per_s"] / 2))])]
 
     gateway = Livegate(bench.livegate, configs.proxy, path="/tiny", http=True)
-    servers = [*_able(peers, "f"), _std(bench, "std-proxy"), gateway]
+    servers: list[Server] = [*_able(peers, "f"), _std(bench, "std-proxy"), gateway]
     return [Case(server, "f", Load("f", command), at_half) for server in servers]
 
 
-def _http_memory(bench: Bench, peers: list[Server]) -> list[AnyCase]:
+def _http_memory(bench: Bench, peers: list[Server]) -> list[Runnable]:
     # A kept connection gives its buffers back after 2 s without a request.
     load = Load("g", ["memory", "--steps", "5000,10000", "--settle", "6"])
     gateway = Livegate(bench.livegate, configs.proxy, path="/tiny", http=True)
     # HAProxy wants two open files for a client, also for one that rests: more than many a machine grants.
-    servers = [*(peer for peer in peers if peer.name == "nginx"), _std(bench, "std-proxy"), gateway]
+    servers: list[Server] = [*(peer for peer in peers if peer.name == "nginx"), _std(bench, "std-proxy"), gateway]
     return [Case(server, "f", load) for server in servers]
 
 
-def _http_routes(bench: Bench, peers: list[Server]) -> list[AnyCase]:
-    kinds = [option for path in ("/items{i}/4711", "/files{i}/a/b/c.txt", "/corner/orders{i}") for option in ("--path", path)]
+def _http_routes(bench: Bench, peers: list[Server]) -> list[Runnable]:
+    kinds = ["--path=/items{i}/4711", "--path=/files{i}/a/b/c.txt", "--path=/corner/orders{i}"]
     command = ["http", "--conns", "64", "--expect", "128", *kinds, *bench.time(), "--spread"]
     few, many = partial(configs.http_routes, 10), partial(configs.http_routes, 10_000)
     variants = (("livegate-10", few, "2"), ("livegate-10000", many, "2"), ("livegate-10000-all", many, "2000"))
@@ -255,7 +273,7 @@ def _http_routes(bench: Bench, peers: list[Server]) -> list[AnyCase]:
     ]
 
 
-def _admission(bench: Bench, peers: list[Server]) -> list[AnyCase]:
+def _admission(bench: Bench, peers: list[Server]) -> list[Runnable]:
     headers = ["--header", f"X-Api-Key: {API_KEY}", "--header", f"Authorization: Bearer {TOKEN}"]
     load = Load("i", ["echo", "--conns", "64", "--expect", "128", *headers, *bench.time()])
     variants = (("plain", configs.websocket), ("http", configs.admitted_by_http), ("jwt", configs.admitted_by_jwt))
@@ -265,17 +283,17 @@ def _admission(bench: Bench, peers: list[Server]) -> list[AnyCase]:
     ]
 
 
-def _watched(bench: Bench, peers: list[Server]) -> list[AnyCase]:
+def _watched(bench: Bench, peers: list[Server]) -> list[Runnable]:
     load = Load("j", ["echo", "--conns", "64", "--expect", "128", *bench.time()])
     gateways = (
         Livegate(bench.livegate, configs.websocket, "livegate-plain"),
-        Livegate(bench.livegate, configs.watched, "livegate-watched", "to stdout, which somebody reads", read_output=True),
+        Livegate(bench.livegate, configs.watched, "livegate-watched", "to a pipe that is read", read_output=True),
         Livegate(bench.livegate, configs.watched_file, "livegate-file"),
     )
     return [Case(gateway, "a", load) for gateway in gateways]
 
 
-def _latency(bench: Bench, peers: list[Server]) -> list[AnyCase]:
+def _latency(bench: Bench, peers: list[Server]) -> list[Runnable]:
     """Each at shares of its own saturation; beside the gateway the same rates straight to the backend."""
 
     def below(report: Report, direct: bool) -> list[Load]:
@@ -290,18 +308,18 @@ def _latency(bench: Bench, peers: list[Server]) -> list[AnyCase]:
         return loads
 
     saturated = Load("latency.full", ["echo", "--conns", "64", *bench.time()])
-    servers = [_raw(bench), _std(bench, "std-gateway"), _livegate(bench), *_able(peers, "a")]
+    servers: list[Server] = [_raw(bench), _std(bench, "std-gateway"), _livegate(bench), *_able(peers, "a")]
     return [
         Case(server, "a", saturated, partial(below, direct=server.name == "livegate"), backend=("--service-time",))
         for server in servers
     ]
 
 
-def _soak(bench: Bench, peers: list[Server]) -> list[AnyCase]:
+def _soak(bench: Bench, peers: list[Server]) -> list[Runnable]:
     command = ["push", "--conns", "1000", "--publishers", "64", "--rate", "10000", "--held", "18000"]
     time = ["--duration", str(bench.soak_duration), "--warmup", str(bench.warmup)]
     return [Case(_livegate(bench), "b", Load("soak", [*command, *time]))]
 
 
-def _storm(bench: Bench, peers: list[Server]) -> list[AnyCase]:
+def _storm(bench: Bench, peers: list[Server]) -> list[Runnable]:
     return [Storm(server) for server in (_raw(bench), _livegate(bench))]

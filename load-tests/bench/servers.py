@@ -1,5 +1,6 @@
 """The servers of this package: the gateway, and the floors that say what a gateway adds to the protocols themselves."""
 
+import os
 import re
 import selectors
 import subprocess
@@ -21,7 +22,10 @@ _PATIENCE_SECONDS = 20
 class Running(Protocol):
     """A server that runs."""
 
-    pids: list[int]
+    @property
+    def pids(self) -> list[int]:
+        """All processes that do the work; their descendants count by themselves."""
+        ...
 
     def arguments(self, scenario: str) -> list[str]:
         """What the generator is told of it: URLs, adapter, channel."""
@@ -35,8 +39,15 @@ class Running(Protocol):
 class Server(Protocol):
     """Something that can be started and loaded; peers are the same kind of thing."""
 
-    name: str
-    note: str
+    @property
+    def name(self) -> str:
+        """How its rows are called."""
+        ...
+
+    @property
+    def note(self) -> str:
+        """What is to be known beside its rows."""
+        ...
 
     def start(self, work: Path, core: int, backend_port: int) -> Running:
         """Starts it on one core, and waits until it answers."""
@@ -79,13 +90,14 @@ def spawn(command: list[str], cores: str, log: Path, read_output: bool = False) 
     with `read_output` another process takes what comes, on the generator's core.
     """
     with log.open("wb") as errors:
-        process = subprocess.Popen(pinned(cores, command), stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
+        command = pinned(cores, command)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, stdin=subprocess.DEVNULL)
     assert process.stdout
     found = _wait_for_port(process.stdout)
     if not found:
         process.kill()
         process.wait()
-        raise Failure(f"{Path(command[0]).name} did not start:\n{log.read_text(errors='replace')[-2000:]}")
+        raise Failure(f"{log.stem} did not start:\n{log.read_text(errors='replace')[-2000:]}")
     program = Program(process, *found)
     if read_output:
         reader = pinned(str(machine.LOAD_CORE), ["cat"])
@@ -100,7 +112,7 @@ def _wait_for_port(output: IO[bytes]) -> tuple[str, int] | None:
     while time.monotonic() < end:
         if not selector.select(timeout=1):
             continue
-        more = output.read1(4096)  # type: ignore[attr-defined]
+        more = os.read(output.fileno(), 4096)
         if not more:
             return None
         seen += more
