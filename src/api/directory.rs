@@ -184,8 +184,7 @@ impl Directory {
                             found.socket.get_or_insert((place, stage));
                         }
                         (Some(first), Some(id), None) if is_connections(first) && found.connection.is_none() => {
-                            let id = percent_decode_str(id).decode_utf8_lossy().into_owned();
-                            found.connection = Some((place, stage, id));
+                            found.connection = Some((place, stage, decoded(id)));
                         }
                         (Some(first), ..) => found.is_below_connections |= is_connections(first),
                     }
@@ -193,6 +192,14 @@ impl Directory {
             }
         }
         found
+    }
+}
+
+fn decoded(id: &str) -> String {
+    match id.strip_suffix("%3D") {
+        // As every SDK writes one of ours.
+        Some(start) if !start.contains('%') => [start, "="].concat(),
+        _ => percent_decode_str(id).decode_utf8_lossy().into_owned(),
     }
 }
 

@@ -35,6 +35,13 @@ pub struct Stage {
     pub watch: StageWatch,
 }
 
+impl Stage {
+    /// Whether anybody outside is asked about a handshake, and gets to see it.
+    pub fn asks_about_handshakes(&self) -> bool {
+        self.routes.connect.is_some() || self.connect.authorizer.is_some()
+    }
+}
+
 /// Sizes, times and bounds of a stage's connections. "none" in the file is `None`, or the largest number.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {

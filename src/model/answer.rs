@@ -13,6 +13,13 @@ pub type Answer = Response<Body>;
 pub const X_AMZN_ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 pub const X_AMZN_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 
+/// For whoever knows its request's id already, and adds it.
+pub fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Body::default());
+    *answer.status_mut() = status;
+    answer
+}
+
 pub fn plain(status: StatusCode, body: impl Into<Bytes>) -> Answer {
     let mut answer = Response::new(Body::Whole(body.into()));
     *answer.status_mut() = status;

@@ -3,7 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use http::header::{CONNECTION, COOKIE, HOST, TRANSFER_ENCODING};
@@ -82,7 +82,7 @@ impl FrontDoor {
         if let Some(answer) = self.challenges.http_answer(uri.path()) {
             return answer::plain(StatusCode::OK, answer);
         }
-        let Some(known) = memory.recall(&request, peer, &self.engine) else {
+        let Some(known) = memory.recall(&request, &self.engine) else {
             let text = "A request needs exactly one Host header: a name or an address, and perhaps a port";
             return answer::error(StatusCode::BAD_REQUEST, "BadRequestException", answer::message(text));
         };
@@ -99,16 +99,16 @@ impl FrontDoor {
         {
             let domain_name = known.domain_name(place, peer, &self.engine);
             let called = Called { stage, id, source_ip: peer.remote, domain_name: &domain_name };
-            // Boxed, here and below: the future of every other request would keep room for these.
+            // Boxed, here and below: a connection keeps room for the largest of them, also while nothing is asked.
             return Box::pin(callback::answer(&self.engine, &gateway, called, request)).await;
         }
         if destination.is_of_connections && (asks_upgrade || !destination.is_below_connections) {
             return answer::forbidden();
         }
-        let peer = believed(&gateway, &mut request, &known, peer);
-        if upgrade::is_asked_for(&request)
-            && let Some((place, stage)) = destination.socket
-        {
+        let socket = destination.socket.filter(|_| upgrade::is_asked_for(&request));
+        let tells_backend = socket.is_none_or(|(_, stage)| stage.asks_about_handshakes());
+        let peer = believed(&gateway, &mut request, &known, peer, tells_backend);
+        if let Some((place, stage)) = socket {
             return Box::pin(upgrade::accept(&self.engine, place, stage, request, &known.host, peer)).await;
         }
         if let Some((place, stage)) = destination.requests {
@@ -119,7 +119,7 @@ impl FrontDoor {
             if is_theirs {
                 let domain_name = known.domain_name(place, &peer, &self.engine);
                 let arrived = Arrived { request, domain_name, place, stage, peer };
-                return requests::answer(&self.engine, arrived).await;
+                return Box::pin(requests::answer(&self.engine, arrived)).await;
             }
         }
         match (asks_upgrade, destination.socket) {
@@ -166,12 +166,21 @@ impl FrontDoor {
     }
 }
 
-/// The client behind trusted proxies, and the request's headers with this hop written into them.
-fn believed(gateway: &Gateway, request: &mut Request<Incoming>, known: &Known, peer: &Peer) -> Peer {
+/// The client behind trusted proxies, and the request's headers with this hop written into them if a backend gets to
+/// see them.
+fn believed(
+    gateway: &Gateway,
+    request: &mut Request<Incoming>,
+    known: &Known,
+    peer: &Peer,
+    tells_backend: bool,
+) -> Peer {
     join_cookies(request);
     let trusted = &gateway.settings.trusted_proxies;
     if !forwarded::is_trusted(peer.remote, trusted) {
-        known.stamp.put(request.headers_mut());
+        if tells_backend {
+            known.stamp(peer).put(request.headers_mut());
+        }
         return peer.clone();
     }
     let hop = Hop { peer: peer.remote, local: peer.local, scheme: peer.scheme, host: &known.host };
@@ -201,14 +210,14 @@ pub struct Known {
     host: String,
     /// Which reload this is from.
     generation: u64,
-    stamp: Stamp,
+    stamp: OnceLock<Stamp>,
     /// As events show it, where the API answers to every host.
-    domain_name: Arc<str>,
+    domain_name: OnceLock<Arc<str>>,
 }
 
 impl Memory {
     /// `None` if the request names no host as it should.
-    fn recall(&self, request: &Request<Incoming>, peer: &Peer, engine: &Engine) -> Option<Arc<Known>> {
+    fn recall(&self, request: &Request<Incoming>, engine: &Engine) -> Option<Arc<Known>> {
         let generation = engine.generation();
         let mut memory = self.0.lock();
         if let Some(known) = memory.as_ref().filter(|known| known.generation == generation)
@@ -216,11 +225,8 @@ impl Memory {
         {
             return Some(known.clone());
         }
-        let host = host(request)?;
-        let hop = Hop { peer: peer.remote, local: peer.local, scheme: peer.scheme, host: &host };
-        let stamp = Stamp::of_stranger(&hop);
-        let domain_name = reached(&host, &Host::Any, peer, &engine.callback()).domain_name.into();
-        let known = Arc::new(Known { host, generation, stamp, domain_name });
+        let (stamp, domain_name) = (OnceLock::new(), OnceLock::new());
+        let known = Arc::new(Known { host: host(request)?, generation, stamp, domain_name });
         *memory = Some(known.clone());
         Some(known)
     }
@@ -231,10 +237,21 @@ impl Known {
         match place.host {
             // Behind a trusted proxy each request has its own scheme and port.
             Host::Any if !engine.gateway().settings.trusted_proxies.is_empty() => {}
-            Host::Any => return self.domain_name.clone(),
+            Host::Any => return self.domain_name.get_or_init(|| self.reached(&Host::Any, peer, engine)).clone(),
             Host::Exact(_) | Host::Wildcard(_) => {}
         }
-        reached(&self.host, &place.host, peer, &engine.callback()).domain_name.into()
+        self.reached(&place.host, peer, engine)
+    }
+
+    fn reached(&self, domain: &Host, peer: &Peer, engine: &Engine) -> Arc<str> {
+        reached(&self.host, domain, peer, &engine.callback()).domain_name.into()
+    }
+
+    fn stamp(&self, peer: &Peer) -> &Stamp {
+        self.stamp.get_or_init(|| {
+            let hop = Hop { peer: peer.remote, local: peer.local, scheme: peer.scheme, host: &self.host };
+            Stamp::of_stranger(&hop)
+        })
     }
 }
 

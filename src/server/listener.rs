@@ -173,9 +173,14 @@ async fn serve_tcp(mut socket: TcpStream, remote: SocketAddr, tls: Option<Arc<Ac
     let Ok(local) = socket.local_addr() else { return };
     let Some((remote, local)) = addresses(&mut socket, remote, local, &door).await else { return };
     let remote = remote.ip().to_canonical();
-    let scheme = if tls.is_some() { "https" } else { "http" };
-    let plain = |wire| Accepted { wire, remote, local, scheme, certificate: None, is_http_2: false };
-    let Some(acceptor) = tls else { return exchange::serve(plain(Wire::Tcp(socket)), door).await };
+    match tls {
+        None => exchange::serve(plain(Wire::Tcp(socket), remote, local), door).await,
+        // Boxed, so that the tasks of plain connections keep no room for it.
+        Some(acceptor) => Box::pin(serve_tls(socket, remote, local, &acceptor, door)).await,
+    }
+}
+
+async fn serve_tls(socket: TcpStream, remote: IpAddr, local: SocketAddr, acceptor: &Acceptor, door: Arc<FrontDoor>) {
     let handshake = Box::pin(tokio::time::timeout(door.handshake_timeout(), acceptor.accept(socket)));
     // A stranger who says nothing does not hold up a drain.
     let Some(outcome) = door.closing().run_until_cancelled(handshake).await else { return };
@@ -188,7 +193,13 @@ async fn serve_tcp(mut socket: TcpStream, remote: SocketAddr, tls: Option<Arc<Ac
     let (_, connection) = stream.get_ref();
     let certificate = client_certificate(connection);
     let is_http_2 = connection.alpn_protocol() == Some(b"h2");
-    exchange::serve(Accepted { certificate, is_http_2, ..plain(Wire::Other(Box::new(stream))) }, door).await;
+    let wire = Wire::Other(Box::new(stream));
+    let accepted = Accepted { certificate, is_http_2, scheme: "https", ..plain(wire, remote, local) };
+    exchange::serve(accepted, door).await;
+}
+
+fn plain(wire: Wire, remote: IpAddr, local: SocketAddr) -> Accepted {
+    Accepted { wire, remote, local, scheme: "http", certificate: None, is_http_2: false }
 }
 
 /// Both ends of the connection: where the PROXY protocol is spoken, as a trusted proxy tells them.
@@ -219,13 +230,5 @@ async fn addresses(
 async fn serve_unix(socket: UnixStream, door: Arc<FrontDoor>) {
     // Who connects here is on this machine.
     let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let accepted = Accepted {
-        wire: Wire::Unix(socket),
-        remote: here,
-        local: SocketAddr::new(here, 80),
-        scheme: "http",
-        certificate: None,
-        is_http_2: false,
-    };
-    exchange::serve(accepted, door).await;
+    exchange::serve(plain(Wire::Unix(socket), here, SocketAddr::new(here, 80)), door).await;
 }

@@ -122,14 +122,14 @@ fn respond<'c>(
         headers: &head.headers,
         body: &body,
     };
-    let resource = allow::resource(&stage.key.api, &stage.key.stage, head.method.as_str(), id);
+    let resource = || allow::resource(&stage.key.api, &stage.key.stage, head.method.as_str(), id);
     let authorized = push::authorize(
         stage.connections_api,
         &gateway.credentials,
         &signed,
         credentials::MANAGE_CONNECTIONS,
-        &resource,
-        SystemTime::now(),
+        resource,
+        SystemTime::now,
     );
     match authorized {
         Ok(credential) => *caller = credential.map(|credential| credential.name.as_str()),
@@ -201,7 +201,7 @@ fn perform(engine: &Engine, stage: &Stage, id: &str, method: &Method, path: &str
         Method::DELETE => {
             engine.connections.close(&connection, Close::DELETED);
             counters.ok.increment(1);
-            (answer::plain(StatusCode::NO_CONTENT, Bytes::new()), None)
+            (answer::empty(StatusCode::NO_CONTENT), None)
         }
         _ => {
             counters.ok.increment(1);
@@ -225,7 +225,7 @@ fn push(engine: &Engine, stage: &Stage, connection: &Connection, body: Bytes) ->
         Ok(()) => {
             stage.metrics.queued(length);
             counters.ok.increment(1);
-            Ok(answer::plain(StatusCode::OK, Bytes::new()))
+            Ok(answer::empty(StatusCode::OK))
         }
         Err(Error::Full) => {
             counters.full.increment(1);

@@ -12,6 +12,7 @@ use super::Backend;
 use super::connection::Connection;
 use super::kept::Kept;
 use super::outgoing::Outgoing;
+use super::patience::Patience;
 use super::pool::{self, Server};
 use crate::model::body::Body;
 use crate::model::headers;
@@ -59,7 +60,11 @@ async fn ask(backend: &Backend, check: &Check, server: &Server<Kept>) -> bool {
         let Ok(mut shared) = Kept::default().open_shared(stream).await else { return false };
         shared.send(outgoing.into_http_2(backend.way.tls.is_some())).await.map(|answer| answer.status()).ok()
     } else {
-        Connection::new(stream).send(outgoing).await.map(|answer| answer.status).ok()
+        Connection::new(stream)
+            .send(outgoing, Patience::new(check.timeout, None))
+            .await
+            .map(|answer| answer.status)
+            .ok()
     };
     status.is_some_and(pool::passes)
 }

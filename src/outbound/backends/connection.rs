@@ -19,6 +19,7 @@ use super::connector::Stream;
 use super::framing::{Framing, Malformed, Piece};
 use super::head::{self, AnswerHead, Headers, Length};
 use super::outgoing::{Head, Outgoing, end_written};
+use super::patience::{Alarm, Patience};
 use super::sending::Sending;
 use crate::model::body::{Body, BodyError};
 use crate::model::limits;
@@ -38,6 +39,7 @@ const KEPT_BUFFER: usize = 4096;
 
 pub struct Connection {
     stream: Stream,
+    alarm: Alarm,
     /// It has carried a request before: its server may have closed it since.
     is_used: bool,
     /// Bytes of the request, of which so many were written.
@@ -67,6 +69,8 @@ pub enum Unsent {
     /// Not a byte was sent: the request may go elsewhere.
     Request(Box<Outgoing>),
     Lost(Broken),
+    /// There was none in time.
+    Late,
 }
 
 /// How an exchange came to a bad end.
@@ -99,6 +103,7 @@ impl Connection {
     pub fn new(stream: Stream) -> Box<Self> {
         Box::new(Self {
             stream,
+            alarm: Alarm::default(),
             is_used: false,
             out: Vec::new(),
             written: 0,
@@ -117,8 +122,9 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of the answer.
-    pub async fn send(&mut self, outgoing: Outgoing) -> Result<AnswerHead, Unsent> {
+    pub async fn send(&mut self, outgoing: Outgoing, patience: Patience<'_>) -> Result<AnswerHead, Unsent> {
         let mut outgoing = Some(outgoing);
+        self.alarm.set(&patience);
         poll_fn(|cx| {
             if let Some(outgoing) = outgoing.take() {
                 // A kept connection that the backend has closed meanwhile gives the request back.
@@ -127,7 +133,10 @@ impl Connection {
                 }
                 self.begin(outgoing);
             }
-            self.poll_head(cx).map_err(Unsent::Lost)
+            if let Poll::Ready(answer) = self.poll_head(cx) {
+                return Poll::Ready(answer.map_err(Unsent::Lost));
+            }
+            self.alarm.poll(cx, &patience).map(|()| Err(Unsent::Late))
         })
         .await
     }

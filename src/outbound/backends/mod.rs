@@ -231,7 +231,7 @@ impl Backend {
         loop {
             let picked = next.take().or_else(|| self.pool.pick(Tick::now(), &mut tried));
             let Some(picked) = picked else { return Err(gone(None)) };
-            let attempt = patience.bound(pin!(self.attempt(&picked, outgoing))).await;
+            let attempt = self.attempt(&picked, outgoing, patience).await;
             let (error, failure, unsent) = match attempt {
                 Ok(Attempt::Answered(carrier, answer)) => {
                     let is_failure = is_gateway_failure(answer.status);
@@ -279,38 +279,55 @@ impl Backend {
     }
 
     async fn enter(&self, patience: Patience<'_>) -> Result<Permit, Error> {
-        let mut entering = pin!(self.pool.enter());
-        // As a rule there is a turn at once, and no need for a timer.
-        if let Poll::Ready(entered) = poll_fn(|cx| Poll::Ready(entering.as_mut().poll(cx))).await {
-            return Ok(entered?);
+        // As a rule there is a turn at once, and nothing to wait for.
+        if let Some(permit) = self.pool.enter_at_once() {
+            return Ok(permit);
         }
-        patience.bound(pin!(async { Ok(entering.await?) })).await
+        patience.bound(Box::pin(async { Ok(self.pool.enter().await?) }).as_mut()).await
     }
 
     /// One try on one server.
-    async fn attempt(&self, picked: &Picked<Kept>, mut outgoing: Outgoing) -> Result<Attempt, Error> {
+    async fn attempt(
+        &self,
+        picked: &Picked<Kept>,
+        mut outgoing: Outgoing,
+        patience: Patience<'_>,
+    ) -> Result<Attempt, Error> {
         if self.way.http2 {
-            return Ok(Box::pin(self.attempt_http_2(picked, outgoing)).await);
+            let attempt = Box::pin(async { Ok(self.attempt_http_2(picked, outgoing).await) });
+            return patience.bound(pin!(attempt)).await;
         }
         let kept = &picked.server().kept;
         let now = Tick::now();
         while let Some(mut connection) = kept.borrow(now, self.way.idle_timeout) {
-            match connection.send(outgoing).await {
+            match connection.send(outgoing, patience).await {
                 Ok(answer) => return Ok(Attempt::Answered(Carrier::Own(connection), answer)),
                 // The server had closed it while it was idle.
                 Err(Unsent::Request(unsent)) => outgoing = *unsent,
                 Err(Unsent::Lost(error)) => return Ok(Attempt::Lost(error)),
+                Err(Unsent::Late) => return Err(Error::Timeout(patience.timeout())),
             }
         }
         // Boxed, because most calls find a connection open.
-        let mut connection = match Box::pin(self.connect(picked)).await {
+        Box::pin(self.attempt_anew(picked, outgoing, patience)).await
+    }
+
+    /// The same on a connection that is opened for it.
+    async fn attempt_anew(
+        &self,
+        picked: &Picked<Kept>,
+        outgoing: Outgoing,
+        patience: Patience<'_>,
+    ) -> Result<Attempt, Error> {
+        let mut connection = match patience.bound(pin!(async { Ok(self.connect(picked).await) })).await? {
             Ok(stream) => Connection::new(stream),
             Err(error) => return Ok(Attempt::Unsent(Error::Unreachable(error), Some(outgoing))),
         };
-        Ok(match connection.send(outgoing).await {
+        Ok(match connection.send(outgoing, patience).await {
             Ok(answer) => Attempt::Answered(Carrier::Own(connection), answer),
             Err(Unsent::Request(unsent)) => Attempt::Unsent(gone(None), Some(*unsent)),
             Err(Unsent::Lost(error)) => Attempt::Lost(error),
+            Err(Unsent::Late) => return Err(Error::Timeout(patience.timeout())),
         })
     }
 
@@ -371,15 +388,13 @@ impl Backend {
                     return Err(gone(last));
                 }
             };
-            let exchange = async {
-                let mut connection = Connection::new(stream);
-                match connection.send(outgoing).await {
-                    Ok(answer) => Ok((connection, answer)),
-                    Err(Unsent::Request(_)) => Err(gone(None)),
-                    Err(Unsent::Lost(error)) => Err(Error::Lost(error)),
-                }
+            let mut connection = Connection::new(stream);
+            let outcome = match connection.send(outgoing, patience).await {
+                Ok(answer) => Ok((connection, answer)),
+                Err(Unsent::Request(_)) => Err(gone(None)),
+                Err(Unsent::Lost(error)) => Err(Error::Lost(error)),
+                Err(Unsent::Late) => Err(Error::Timeout(patience.timeout())),
             };
-            let outcome = patience.bound(pin!(exchange)).await;
             let is_failure = outcome.as_ref().map_or(true, |(_, answer)| is_gateway_failure(answer.status));
             let now = Tick::now();
             self.note(picked.server(), if is_failure { picked.failed(now) } else { picked.succeeded(now) });

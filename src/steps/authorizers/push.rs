@@ -34,15 +34,15 @@ pub fn authorize<'c>(
     credentials: &'c Credentials,
     request: &Request<'_>,
     action: &str,
-    resource: &str,
-    now: SystemTime,
+    resource: impl FnOnce() -> String,
+    now: impl FnOnce() -> SystemTime,
 ) -> Result<Option<&'c Credential>, Denied> {
     let credential = match authorization {
-        Authorization::AwsIam => iam::identify(credentials, request, now)?,
+        Authorization::AwsIam => iam::identify(credentials, request, now())?,
         Authorization::Bearer => bearer::identify(credentials, request.headers)?,
         Authorization::None => return Ok(None),
     };
-    credential.may(action, resource)?;
+    credential.may(action, &resource())?;
     Ok(Some(credential))
 }
 
@@ -71,9 +71,9 @@ mod tests {
             let mut headers = http::HeaderMap::new();
             headers.insert("authorization", http::HeaderValue::from_static(header));
             let request = Request { method: "POST", path: "/", query: None, headers: &headers, body: b"" };
-            let resource = allow::resource("chat", "prod", "POST", "a\n");
-            let now = SystemTime::UNIX_EPOCH;
-            let asked = authorize(authorization, &credentials, &request, MANAGE_CONNECTIONS, &resource, now);
+            let resource = || allow::resource("chat", "prod", "POST", "a\n");
+            let now = || SystemTime::UNIX_EPOCH;
+            let asked = authorize(authorization, &credentials, &request, MANAGE_CONNECTIONS, resource, now);
             assert_eq!(asked.map(|_| ()).map_err(|denied| denied.detail), outcome.map_err(str::to_owned));
         };
         check(Authorization::Bearer, "Bearer token", Ok(()));

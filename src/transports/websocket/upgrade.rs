@@ -93,7 +93,7 @@ pub async fn accept(
         has_certificate: peer.certificate.is_some(),
     };
     let opening = Handover { engine: engine.clone(), stage: stage.clone(), connection, on_upgrade, peer };
-    let accepted = if stage.routes.connect.is_none() && stage.connect.authorizer.is_none() {
+    let accepted = if !stage.asks_about_handshakes() {
         opening.settle(handshake).await
     } else {
         let (sender, receiver) = oneshot::channel();
@@ -190,8 +190,11 @@ fn check(request: &Request<Incoming>) -> Result<(), Box<Answer>> {
 }
 
 fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|found| found.trim().eq_ignore_ascii_case(token))
+    headers.get_all(name).iter().any(|value| {
+        // As a rule it is the only one.
+        value.as_bytes().eq_ignore_ascii_case(token.as_bytes())
+            || value.to_str().is_ok_and(|list| list.split(',').any(|found| found.trim().eq_ignore_ascii_case(token)))
+    })
 }
 
 fn client(

@@ -37,11 +37,16 @@ impl Gate {
         self.waiting.load(Ordering::Relaxed)
     }
 
+    /// A turn, if one is free and nobody waits.
+    pub fn enter_at_once(&self) -> Option<Permit> {
+        // A turn that is given back goes to who waits longest, so none is free while anybody waits.
+        Arc::clone(&self.turns).try_acquire_owned().ok().map(|turn| Permit { _turn: turn })
+    }
+
     /// A turn at once if one is free and nobody waits, else in the order of arrival.
     pub async fn enter(&self) -> Result<Permit, Busy> {
-        // A turn that is given back goes to who waits longest, so none is free while anybody waits.
-        if let Ok(turn) = Arc::clone(&self.turns).try_acquire_owned() {
-            return Ok(Permit { _turn: turn });
+        if let Some(turn) = self.enter_at_once() {
+            return Ok(turn);
         }
         let _place = self.join()?;
         let turn = Arc::clone(&self.turns).acquire_owned();

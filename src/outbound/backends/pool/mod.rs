@@ -157,6 +157,11 @@ impl<S> Pool<S> {
         &self.servers
     }
 
+    /// A turn, if one is free and nobody waits.
+    pub fn enter_at_once(&self) -> Option<Permit> {
+        self.gate.enter_at_once()
+    }
+
     /// Waits for a turn, in the order of arrival. May be dropped at any time.
     pub async fn enter(&self) -> Result<Permit, Busy> {
         self.gate.enter().await
