@@ -11,7 +11,7 @@ from bench import catalog, machine, plots, report
 from bench.machine import Failure
 from bench.million import GOAL
 from bench.runs import Bench, interleave, say
-from bench.scenarios import ONCE, RUN_ONLY_BY_NAME, SCENARIOS, cases
+from bench.scenarios import MOST_ROUNDS, RUN_ONLY_BY_NAME, SCENARIOS, cases
 from bench.servers import Server
 
 HERE = Path(__file__).resolve().parent.parent
@@ -126,12 +126,11 @@ def _run(options: argparse.Namespace) -> int:
         options.keep,
     )
     try:
-        often = [name for name in options.scenarios if name not in ONCE]
-        interleave(bench, cases(bench, often, named, installed), options.rounds if often else 0)
-        for name in options.scenarios:
-            if name in ONCE:
-                say(name)
-                interleave(bench, cases(bench, [name], named, installed), 1)
+        together = [name for name in options.scenarios if name not in MOST_ROUNDS]
+        alone = [[name] for name in options.scenarios if name in MOST_ROUNDS]
+        for names in ([together] if together else []) + alone:
+            say(" ".join(names))
+            interleave(bench, cases(bench, names, named, installed), _rounds(options, names[0]))
     finally:
         bench.close()
         shutil.rmtree(work, ignore_errors=True)
@@ -139,6 +138,10 @@ def _run(options: argparse.Namespace) -> int:
     if options.livegate:
         facts["commit"] += " (the gateway's binary was given, not built from it)"
     return _report(options, bench, facts, versions, [*named, *installed])
+
+
+def _rounds(options: argparse.Namespace, scenario: str) -> int:
+    return min(options.rounds, MOST_ROUNDS.get(scenario, options.rounds))
 
 
 def _build(options: argparse.Namespace) -> tuple[Path, Path]:
@@ -168,10 +171,9 @@ def _report(
     for name in options.scenarios:
         reports = [one for one in bench.reports if report.scenario_of(one["label"]) == name]
         seen = {one["server"] for one in reports}
-        rounds = 1 if name in ONCE else options.rounds
         time = {"duration": options.soak_duration if name == "soak" else options.duration, "warmup": options.warmup}
         results[name] = {
-            "facts": facts | time | {"rounds": rounds},
+            "facts": facts | time | {"rounds": _rounds(options, name)},
             "versions": {who: what for who, what in versions.items() if who in seen},
             "notes": {one["server"]: one["note"] for one in reports if one.get("note")},
             "failures": [

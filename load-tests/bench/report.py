@@ -69,7 +69,7 @@ def mishaps(report: Report) -> list[str]:
         kept = number(report, rate)
         if asked and kept is not None and kept < asked * KEPT_RATE:
             found.append(f"{name}: {kept:.0f} {unit}/s of the {asked:.0f} asked for")
-    for all_of, answered in (("held", "held_echoed"), ("sample", "sample_arrived")):
+    for all_of, answered in (("held", "held_echoed"), ("sample", "sample_arrived"), ("asked", "all_echoed")):
         expected, got = number(report, all_of), number(report, answered)
         if expected is not None and got is not None and got < expected:
             found.append(f"{name}: {got:.0f} of {expected:.0f} answered at the end")

@@ -117,14 +117,18 @@ async fn hold(held: Rc<Held>, i: usize, mut connection: Connection, mut orders: 
             },
             Ok(()) = orders.changed() => {
                 let order = orders.borrow_and_update().clone();
-                // What is only sometimes needed has its room only then: there are a million of these tasks.
-                let lived = Box::pin(held.obey(i, &mut connection, &order)).await;
+                let lived = held.obey(i, &mut connection, &order).await;
                 held.answered.next();
                 held.told.notify_one();
                 lived
             }
         };
         if let Err(e) = lived {
+            if orders.has_changed().unwrap_or(false) {
+                // Nobody waits for an answer that will not come.
+                held.answered.next();
+                held.told.notify_one();
+            }
             complain(&held.dropped, format_args!("held connection {i}: {e}"));
             return;
         }
@@ -150,10 +154,11 @@ impl Held {
             return Ok(());
         }
         let _turn = self.turn.acquire().await.expect("the semaphore is never closed");
+        // What few need at a time has its room only then: there may be a million of these tasks.
         match order {
             Order::Nothing => return Ok(()),
-            Order::Echo(bytes) => self.echo(i, connection, *bytes).await?,
-            Order::Push(_, to) => timeout(PATIENCE, self.push(connection, to))
+            Order::Echo(bytes) => Box::pin(self.echo(i, connection, *bytes)).await?,
+            Order::Push(_, to) => timeout(PATIENCE, Box::pin(self.push(connection, to)))
                 .await
                 .unwrap_or_else(|_| Err(std::io::Error::other("a push did not come")))?,
         }
