@@ -8,7 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 SERVER_CORE = 0
@@ -115,7 +115,7 @@ def facts(root: Path, open_files: int) -> dict[str, str]:
         "limits": f"{open_files} open files a process",
         "compiler": " ".join(_output(["rustc", "--version"]).split()[:2]),
         "commit": _commit(root),
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
 
 

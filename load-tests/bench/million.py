@@ -141,7 +141,13 @@ class Million:
             asked += part.fate["opened"]
             echoed += part.ask("echo 128")["echoed"]
         seconds = round(time.monotonic() - start, 1)
-        return {"sample": sample, "sample_arrived": arrived, "asked": asked, "all_echoed": echoed, "echoed_in_s": seconds}
+        return {
+            "sample": sample,
+            "sample_arrived": arrived,
+            "asked": asked,
+            "all_echoed": echoed,
+            "echoed_in_s": seconds,
+        }
 
 
 def _file(place: configs.Place) -> str:

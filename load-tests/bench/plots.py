@@ -159,6 +159,7 @@ def _memory(results: report.Results) -> Any:
             added = [[rss - one["server_rss_base_mib"] for rss in one["server_rss_mib"]] for one in runs]
             axis.plot([0, *steps], [0, *(sorted(values)[len(values) // 2] for values in zip(*added, strict=True))],
                       marker="o", color=color(who), label=who)  # fmt: skip
+            axis.set_xticks([0, *steps], [_short(step) for step in (0, *steps)])
         axis.set(xlabel="idle connections", ylabel="MiB more than without", title=title)
         axis.legend()
     return figure
@@ -191,7 +192,8 @@ def _growth(results: report.Results) -> Any:
         axis.set_xticks(points, [_short(point) for point in points])
         axis.minorticks_off()
         if curve == "payload":
-            axis.set_yscale("log")
+            axis.set_yscale("log", base=2)
+            axis.yaxis.set_major_formatter("{x:g}")
         else:
             axis.set_ylim(0, 1.15 * axis.get_ylim()[1])
         axis.set(xlabel=unit, ylabel="CPU ms per 1,000")
@@ -203,9 +205,9 @@ def _growth(results: report.Results) -> Any:
 
 
 def _short(number: int) -> str:
-    """16,384 as 16 Ki, and 18,000 as 18k."""
+    """16,384 as 16K, and 18,000 as 18k."""
     if number >= 1024 and number % 1024 == 0:
-        return f"{number // 1024} Ki"
+        return f"{number // 1024}K"
     return f"{number // 1000}k" if number >= 1000 else str(number)
 
 

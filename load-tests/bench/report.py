@@ -84,7 +84,8 @@ def scenario_of(label: str) -> str:
 def section(name: str, data: Section) -> str:
     """A scenario's heading, how it came to be, and its tables."""
     facts, reports = data["facts"], data["reports"]
-    once = f"{facts['rounds']} rounds of {facts['duration']} s behind {facts['warmup']} s of warm-up"
+    rounds = "1 round" if facts["rounds"] == 1 else f"{facts['rounds']} rounds"
+    once = f"{rounds} of {facts['duration']} s behind {facts['warmup']} s of warm-up"
     lines = [f"## {name}. {SCENARIOS[name]}" if len(name) == 1 else f"## {name}: {SCENARIOS[name]}", ""]
     lines += [f"`{facts['command']}`, commit {facts['commit']}, {facts['date']}: {once}.", ""]
     if name in WIDE:
@@ -237,7 +238,7 @@ def document(results: Results, plots: list[str]) -> str:
         lines += ["## Plots", ""]
         for name in plots:
             lines += [f"![{PLOTS[name]}](plots/{name}.svg)", ""]
-    text = "\n".join(lines)
+    text = "\n".join(lines).rstrip("\n") + "\n\n"
     return text + "\n".join(section(name, results[name]) for name in SCENARIOS if name in results)
 
 
