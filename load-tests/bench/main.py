@@ -2,6 +2,7 @@
 
 import argparse
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -74,6 +75,8 @@ def _count(text: str) -> int:
 def main(arguments: list[str]) -> int:
     """Runs everything; 1 when any run saw an error."""
     options = parse(arguments)
+    # A run that is told to end, ends what it started.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return _run(options)
     except Failure as failure:
@@ -141,7 +144,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _rounds(options: argparse.Namespace, scenario: str) -> int:
-    return min(options.rounds, MOST_ROUNDS.get(scenario, options.rounds))
+    rounds: int = options.rounds
+    return min(rounds, MOST_ROUNDS.get(scenario, rounds))
 
 
 def _build(options: argparse.Namespace) -> tuple[Path, Path]:

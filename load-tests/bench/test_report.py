@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import goals, report, scenarios
+from bench.runs import Report
 
 FACTS = {
     "command": "load-tests/run a", "commit": "0123456789", "date": "2026-01-31", "gateway": "livegate 0.1.0",
@@ -13,13 +14,13 @@ FACTS = {
 }  # fmt: skip
 
 
-def run_of(server: str, cost: float, busy: float = 80.0) -> report.Report:
+def run_of(server: str, cost: float, busy: float = 80.0) -> Report:
     """A run of scenario a."""
     numbers = {"server_cpu_ms_per_1k_msgs": cost, "msgs_per_s": 1000, "loadgen_cpu_pct": busy}
     return {"label": "a", "server": server, "round": 1, **numbers}
 
 
-def section_of(*reports: report.Report) -> report.Section:
+def section_of(*reports: Report) -> report.Section:
     """Scenario a, of these runs."""
     return {"facts": FACTS, "versions": {}, "notes": {}, "failures": [], "reports": list(reports)}
 

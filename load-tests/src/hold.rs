@@ -150,7 +150,7 @@ impl Order {
 
 impl Held {
     async fn obey(&self, i: usize, connection: &mut Connection, order: &Order) -> std::io::Result<()> {
-        if matches!(order, Order::Push(every, _) if i % every != 0) {
+        if matches!(order, Order::Push(every, _) if !i.is_multiple_of(*every)) {
             return Ok(());
         }
         let _turn = self.turn.acquire().await.expect("the semaphore is never closed");
