@@ -79,16 +79,24 @@ class Peer(ABC):
         """Starts it on one core, and waits until it answers."""
 
 
-def spawn(command: list[str], core: int, log: Path, ready: Probe, folder: Path | None = None) -> Running:
+def spawn(
+    command: list[str],
+    core: int,
+    log: Path,
+    ready: Probe,
+    folder: Path | None = None,
+    environment: dict[str, str] | None = None,
+) -> Running:
     """Starts a program on this core, with what it says in `log`, and waits until it is ready."""
     with log.open("wb") as output:
-        # In a process group of its own, so that what it started can be ended as well, also when it is gone itself.
+        # In a session of its own, so that a key that interrupts the run does not end it behind the run's back.
         process = subprocess.Popen(
             pinned(str(core), command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             cwd=folder,
+            env=os.environ | (environment or {}),
             start_new_session=True,
         )
     running = Running([process])
@@ -111,14 +119,40 @@ def _wait(process: subprocess.Popen[bytes], ready: Probe, name: str, log: Path) 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Kills it: nothing that was measured has state worth an orderly end, and 18,000 sockets take their time."""
-    end = time.monotonic() + _PATIENCE_SECONDS
-    # Its group is gone once all that it started is; until then they would disturb the next run.
-    with suppress(ProcessLookupError):
-        while time.monotonic() < end:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.poll()
-            time.sleep(_PAUSE_SECONDS)
+    # Found before the first of them is gone: then nobody knows any more whose they were. Some lead groups of their own.
+    family = [process.pid, *_descendants(process.pid)]
+    for pid in family:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     process.wait()
+    end = time.monotonic() + _PATIENCE_SECONDS
+    # Until they are gone they would disturb the next run.
+    while any(_lives(pid) for pid in family) and time.monotonic() < end:
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _descendants(root: int) -> list[int]:
+    parents = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and (fields := _stat(int(folder.name))):
+            parents[int(folder.name)] = int(fields[1])
+    found, more = [], [root]
+    while more:
+        more = [pid for pid, parent in parents.items() if parent in more]
+        found += more
+    return found
+
+
+def _lives(pid: int) -> bool:
+    fields = _stat(pid)
+    return bool(fields) and fields[0] != "Z"
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of `/proc/PID/stat` behind the name, state and parent first; none when it is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return []
 
 
 def listens(port: int) -> Probe:
@@ -232,6 +266,11 @@ def install_npm(name: str) -> None:
 def npm_version(name: str, package: str) -> str:
     """The version of an installed package of a program."""
     return str(json.loads((CACHE / name / "node_modules" / package / "package.json").read_text())["version"])
+
+
+def node_version() -> str:
+    """Like `Node.js 20.20.2`."""
+    return "Node.js " + output(["node", "--version"]).lstrip("v")
 
 
 def install_crate(spec: str) -> None:
