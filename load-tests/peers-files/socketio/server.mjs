@@ -9,13 +9,15 @@ import { Pool } from "undici";
 const [port, backend, cert, key] = process.argv.slice(2);
 const pool = new Pool(`http://127.0.0.1:${backend}`, { connections: 64 });
 
-async function publish(request, response) {
-  const chunks = [];
-  for await (const chunk of request) chunks.push(chunk);
-  const body = Buffer.concat(chunks).toString();
-  const name = request.url.slice("/pub/".length);
-  (name === "all" ? io : io.to(name)).emit("m", body);
-  response.end();
+function publish(request, response) {
+  let body = "";
+  request.setEncoding("utf8");
+  request.on("data", (chunk) => (body += chunk));
+  request.on("end", () => {
+    const name = request.url.slice("/pub/".length);
+    (name === "all" ? io : io.to(name)).emit("m", body);
+    response.end();
+  });
 }
 
 const listener = cert

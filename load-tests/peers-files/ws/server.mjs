@@ -10,17 +10,19 @@ const [port, backend, cert, key] = process.argv.slice(2);
 const pool = new Pool(`http://127.0.0.1:${backend}`, { connections: 64 });
 const clients = new Map();
 
-async function publish(request, response) {
+function publish(request, response) {
   const chunks = [];
-  for await (const chunk of request) chunks.push(chunk);
-  const body = Buffer.concat(chunks);
-  const name = request.url.slice("/pub/".length);
-  if (name === "all") {
-    for (const client of server.clients) client.send(body, { binary: false });
-  } else {
-    clients.get(name)?.send(body, { binary: false });
-  }
-  response.end();
+  request.on("data", (chunk) => chunks.push(chunk));
+  request.on("end", () => {
+    const body = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
+    const name = request.url.slice("/pub/".length);
+    if (name === "all") {
+      for (const client of server.clients) client.send(body, { binary: false });
+    } else {
+      clients.get(name)?.send(body, { binary: false });
+    }
+    response.end();
+  });
 }
 
 const listener = cert
