@@ -8,7 +8,7 @@ use clap::Args;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::adapters::Adapter;
+use crate::adapters::{Adapter, AppKey};
 use crate::http1::HttpConnection;
 use crate::net::{self, Target};
 use crate::session::fill;
@@ -22,7 +22,7 @@ pub struct PublishArgs {
     /// A further header of a publish request, `Name: value`; may be repeated
     #[arg(long)]
     pub publish_header: Vec<String>,
-    /// Sign every publish request (SigV4) as this access key, with --sign-secret
+    /// Sign every publish request (SigV4; with --adapter pusher as Pusher wants it) as this key, with --sign-secret
     #[arg(long, requires = "sign_secret")]
     pub sign_key: Option<String>,
     #[arg(long, requires = "sign_key")]
@@ -43,6 +43,7 @@ pub struct Publisher {
     channel: String,
     extra: String,
     signer: Option<Signer>,
+    app_key: Option<AppKey>,
     http: HttpConnection,
     tcp: Option<TcpStream>,
 }
@@ -51,9 +52,7 @@ impl Publisher {
     pub async fn connect(adapter: Adapter, channel: &str, args: &PublishArgs, number: usize) -> io::Result<Self> {
         let target = args.publish_url.clone();
         let mut extra: String = args.publish_header.iter().map(|header| format!("{header}\r\n")).collect();
-        if adapter == Adapter::Pushpin {
-            extra.push_str("Content-Type: application/json\r\n");
-        }
+        extra.push_str(adapter.publish_headers());
         let mut tcp = None;
         if adapter.publishes_over_tcp() {
             let mut stream = net::connect(target.address, None).await?;
@@ -61,16 +60,23 @@ impl Publisher {
             tcp = Some(stream);
         }
         let http = HttpConnection::new(target.address);
-        let signer =
-            args.sign_key.as_ref().zip(args.sign_secret.as_ref()).map(|(key, secret)| Signer::new(key, secret));
-        Ok(Publisher { adapter, target, channel: channel.to_string(), extra, signer, http, tcp })
+        let (mut signer, mut app_key) = (None, None);
+        match args.sign_key.as_ref().zip(args.sign_secret.as_ref()) {
+            Some((key, secret)) if adapter == Adapter::Pusher => app_key = Some(AppKey::new(key, secret)),
+            Some((key, secret)) => signer = Some(Signer::new(key, secret)),
+            None => {}
+        }
+        Ok(Publisher { adapter, target, channel: channel.to_string(), extra, signer, app_key, http, tcp })
     }
 
     /// Publishes to connection number `i` with that id, and waits for the server's answer where it gives one.
     pub async fn publish(&mut self, i: usize, id: &str, payload: &[u8]) -> io::Result<()> {
         let publication = self.adapter.publication(&fill(&self.channel, i, id), payload);
         let Some(stream) = &mut self.tcp else {
-            let path = fill(&self.target.path, i, id);
+            let mut path = fill(&self.target.path, i, id);
+            if let Some(key) = &self.app_key {
+                path = key.sign(&path, &publication);
+            }
             let authority = &self.target.authority;
             let signed = self.signer.as_mut().map(|signer| signer.headers("POST", authority, &path, &publication));
             let extra = signed.map_or(Cow::Borrowed(&self.extra), |headers| Cow::Owned(headers + &self.extra));
