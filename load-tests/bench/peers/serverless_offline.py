@@ -14,7 +14,7 @@ class ServerlessOffline(Peer):
     """serverless-offline."""
 
     name = "serverless-offline"
-    note = "made for development, not for load; no TLS for WebSockets was tried"
+    note = "made for development, not for load"
     packages = {"npm": ["serverless", "serverless-offline", "undici"]}
     scenarios = {"a", "b", "e"}
 
