@@ -155,17 +155,6 @@ def _stat(pid: int) -> list[str]:
     return []
 
 
-def listens(port: int) -> Probe:
-    """Whether somebody takes connections on the port: enough for what speaks no HTTP."""
-
-    def probe() -> bool:
-        with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-            return True
-        return False
-
-    return probe
-
-
 def answers(port: int, path: str = "/") -> Probe:
     """Whether the port answers a GET, whatever it says."""
     return lambda: _first_line(port, path, "", False).startswith("HTTP/1.1 ")

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from bench.machine import certificate, free_port
-from bench.peers import CACHE, Peer, Running, listens, output, spawn
+from bench.peers import CACHE, Peer, Running, output, spawn, upgrades
 
 _BINARY = CACHE / "sockudo" / "bin" / "sockudo"
 _KEY, _SECRET = "load-key", "only-load-tests-sign-with-this"
@@ -52,8 +52,10 @@ class Sockudo(Peer):
         config = work / "sockudo.json"
         config.write_text(json.dumps(settings))
         command = [str(_BINARY), "--config", str(config)]
-        running = spawn(command, core, work / "sockudo.log", listens(port), work, {"RUST_LOG": "warn"})
-        url = f"ws{'s' if pair else ''}://127.0.0.1:{port}/app/{_KEY}?protocol=7"
+        path = f"/app/{_KEY}?protocol=7"
+        ready = upgrades(port, path, tls)
+        running = spawn(command, core, work / "sockudo.log", ready, work, {"RUST_LOG": "warn"})
+        url = f"ws{'s' if pair else ''}://127.0.0.1:{port}{path}"
         client = ["--adapter", "pusher", "--url", url]
         publish = ["--publish-url", f"http://127.0.0.1:{port}/apps/load/events", "--sign-key", _KEY, "--sign-secret", _SECRET]
         running.targets = {letter: client for letter in "de"}
