@@ -53,9 +53,6 @@ pub const DISCONNECTS: usize = 65_536;
 /// Messages of one connection read in one turn, so that a busy client leaves others theirs.
 pub const MESSAGES_PER_TURN: usize = 32;
 
-/// A frame above this makes the socket renew its buffers once they are empty.
-pub const LARGE_FRAME: usize = 2048;
-
 /// How long the body of an `@connections` call may take to arrive.
 pub const BODY: Duration = Duration::from_secs(10);
 

@@ -179,7 +179,11 @@ fn believed(
     let trusted = &gateway.settings.trusted_proxies;
     if !forwarded::is_trusted(peer.remote, trusted) {
         if tells_backend {
+            // Of this hop, and of what the way to the backend adds: the map grows once.
+            request.headers_mut().reserve(12);
             known.stamp(peer).put(request.headers_mut());
+        } else {
+            forwarded::remove(request.headers_mut());
         }
         return peer.clone();
     }

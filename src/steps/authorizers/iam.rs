@@ -153,8 +153,8 @@ mod tests {
             &credentials,
             &request,
             credentials::MANAGE_CONNECTIONS,
-            &allow::resource("chat", "prod", "POST", "R0oXAdfD0kwCH6w="),
-            now.into(),
+            || allow::resource("chat", "prod", "POST", "R0oXAdfD0kwCH6w="),
+            || now.into(),
         )
         .map(|_| ())
     }

@@ -4,15 +4,17 @@
 //! then answers with a reset, which overtakes it. So after our Close writing is shut down and what
 //! still comes is read and dropped, for at most a second.
 
-use futures_util::{SinkExt as _, StreamExt as _};
+use std::future::poll_fn;
+use std::io;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
-use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_util::sync::CancellationToken;
 
-use super::buffers::Codec;
+use super::codec::{Bounds, Codec, Message};
 use crate::api::stage::Stage;
 use crate::connections::{Connection, When, Wire};
 use crate::engine::Engine;
@@ -30,43 +32,47 @@ pub struct Leaving<'a> {
 }
 
 /// The client closed: its Close is echoed, then the server is the first to end the TCP connection.
-pub async fn answer_close(mut codec: Codec) {
-    let echo = async { while codec.next().await.is_some() {} };
+pub async fn answer_close(mut codec: Codec<Wire>) {
     // A client that left without waiting for the echo needs none.
-    let _ = timeout(limits::CLOSE_WAIT, echo).await;
-    shut(codec.into_inner().into_inner()).await;
+    let _ = timeout(limits::CLOSE_WAIT, codec.flush()).await;
+    shut(codec.into_inner()).await;
 }
 
 /// The client broke a rule: it is told which, and nothing more is heard from it.
-pub async fn refuse(mut codec: Codec, close: &Close) {
-    let _ = timeout(limits::CLOSE_WAIT, codec.send(frame(close))).await;
+pub async fn refuse(mut codec: Codec<Wire>, close: &Close) {
+    codec.send(&frame(close));
+    let _ = timeout(limits::CLOSE_WAIT, codec.flush()).await;
     let_go(codec).await;
 }
 
 /// The gateway closes: accepted pushes go first, then the Close, then the client has a moment to answer.
-pub async fn go(mut codec: Codec, leaving: &Leaving<'_>, close: &Close, when: When) {
-    codec.get_mut().resume_reading();
+pub async fn go(mut codec: Codec<Wire>, leaving: &Leaving<'_>, close: &Close, when: When) {
+    codec.resume_reading();
     if when != When::Now {
         let _ = timeout(limits::LAST_PUSHES, write_out(&mut codec, leaving)).await;
     }
-    let _ = timeout(limits::CLOSE_WAIT, codec.send(frame(close))).await;
+    codec.send(&frame(close));
+    let _ = timeout(limits::CLOSE_WAIT, codec.flush()).await;
     let answer = async {
-        while let Some(Ok(message)) = codec.next().await {
+        let limits = &leaving.stage.limits;
+        let bounds = Bounds { message: limits.max_message, frame: limits.max_frame };
+        loop {
             // What the client still says is not heard any more; only its Close is waited for.
-            if message.is_close() {
-                return true;
+            match poll_fn(|cx| codec.poll_next(cx, bounds)).await {
+                Ok(Message::Close(_)) => return true,
+                Ok(_) => {}
+                Err(_) => return false,
             }
         }
-        false
     };
     match timeout(limits::CLOSE_WAIT, answer).await {
         // A client that has closed sends nothing more, so there is nothing to drain.
-        Ok(true) => drop(shut(codec.into_inner().into_inner()).await),
+        Ok(true) => drop(shut(codec.into_inner()).await),
         _ => let_go(codec).await,
     }
 }
 
-async fn write_out(codec: &mut Codec, leaving: &Leaving<'_>) -> Result<(), Error> {
+async fn write_out(codec: &mut Codec<Wire>, leaving: &Leaving<'_>) -> io::Result<()> {
     let Leaving { engine, connection, stage, unconfirmed: (mut messages, mut bytes) } = *leaving;
     while let Some(frame) = connection.outbox.take() {
         let (length, header) = (frame.payload().len(), frame.header());
@@ -78,7 +84,8 @@ async fn write_out(codec: &mut Codec, leaving: &Leaving<'_>) -> Result<(), Error
         if is_data {
             engine.note_frame(stage, connection, Direction::Out, frame.payload());
         }
-        codec.feed(Message::Frame(frame)).await?;
+        poll_fn(|cx| codec.poll_ready(cx)).await?;
+        codec.send(&frame);
     }
     codec.flush().await?;
     stage.metrics.written(messages, bytes);
@@ -92,8 +99,8 @@ pub async fn out_of_time(deadline: &CancellationToken) {
     let _ = timeout(limits::CLOSE_WAIT, std::future::pending::<()>()).await;
 }
 
-async fn let_go(codec: Codec) {
-    let Some(mut socket) = shut(codec.into_inner().into_inner()).await else { return };
+async fn let_go(codec: Codec<Wire>) {
+    let Some(mut socket) = shut(codec.into_inner()).await else { return };
     let mut nowhere = [0; 4096];
     let drained = async { while socket.read(&mut nowhere).await.is_ok_and(|read| read > 0) {} };
     // A client that neither answers nor leaves has had its second.
@@ -107,6 +114,6 @@ async fn shut(mut socket: Wire) -> Option<Wire> {
     matches!(shut, Ok(Ok(()))).then_some(socket)
 }
 
-fn frame(close: &Close) -> Message {
-    Message::Close(Some(CloseFrame { code: close.code.into(), reason: (&*close.reason).into() }))
+fn frame(close: &Close) -> Frame {
+    Frame::close(Some(CloseFrame { code: close.code.into(), reason: (&*close.reason).into() }))
 }

@@ -7,19 +7,16 @@
 //! sweeper keeps the deadlines.
 
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::{FutureExt as _, Sink as _, Stream as _};
 use parking_lot::Mutex;
-use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
-use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::buffers::{self, Buffered, Codec};
+use super::codec::{Bounds, Codec, Failure, Message};
 use super::farewell::{self, Leaving};
 use super::in_flight::{Here, InFlight, Line};
 use crate::api::stage::{Ordering, Stage};
@@ -47,57 +44,61 @@ pub enum Ended {
     Lost,
 }
 
-/// Carries a connection from its handshake to its `$disconnect`.
-pub async fn run(
+/// Carries a connection from its handshake to its `$disconnect`. No `async fn`, because the future of one keeps its
+/// arguments beside what is made of them, and there is one for each idle socket.
+pub fn run(
     engine: Arc<Engine>,
     connection: Arc<Connection>,
     stage: Arc<Stage>,
     socket: Wire,
     already_read: Bytes,
-) {
-    let mut departure = Departure { engine: engine.clone(), connection: connection.clone(), owed: true };
+) -> impl Future<Output = ()> + Send {
+    let departure = Departure { engine: engine.clone(), connection: connection.clone(), owed: true };
     let generation = engine.generation();
-    let codec = new_codec(Buffered::new(socket, already_read), &stage);
     let mut socket = Socket {
         engine,
         connection,
         stage,
         generation,
-        codec: Some(codec),
+        codec: Codec::new(socket, already_read),
         here: None,
         line: None,
         unflushed: false,
         unconfirmed: 0,
         unconfirmed_bytes: 0,
         blocked: false,
-        limits_changed: false,
         drained: true,
         buckets: None,
     };
     socket.follow_limits();
-    let ended = poll_fn(|cx| socket.poll(cx)).await;
+    async move {
+        let ended = poll_fn(|cx| socket.poll(cx)).await;
+        // Boxed, because an idle socket should not keep room for its end.
+        Box::pin(leave(departure, socket, ended)).await;
+    }
+}
+
+async fn leave(mut departure: Departure, socket: Socket, ended: Ended) {
     departure.engine.connections.remove(&departure.connection.client.id);
     let Socket { codec, stage, here, unconfirmed, unconfirmed_bytes, .. } = socket;
     if let Some(here) = here {
         // The backend has been asked, and is heard.
         departure.engine.tasks.spawn(here);
     }
-    let codec = codec.expect("the codec is only away while it is renewed");
     let close = ended.close();
     let deadline = departure.engine.deadline.clone();
     let unconfirmed = (unconfirmed, unconfirmed_bytes);
     let (engine, connection) = (departure.engine.clone(), departure.connection.clone());
     let leaving = Leaving { engine: &engine, connection: &connection, stage: &stage, unconfirmed };
-    // Boxed, because an idle socket should not keep room for its end.
     tokio::select! {
-        () = Box::pin(end(codec, ended, &leaving)) => {}
-        () = Box::pin(farewell::out_of_time(&deadline)) => {}
+        () = end(codec, ended, &leaving) => {}
+        () = farewell::out_of_time(&deadline) => {}
     }
     departure.take(close);
 }
 
 /// Everything between the last message and the `$disconnect`.
-async fn end(codec: Codec, ended: Ended, leaving: &Leaving<'_>) {
+async fn end(codec: Codec<Wire>, ended: Ended, leaving: &Leaving<'_>) {
     let Leaving { connection, stage, .. } = leaving;
     match ended {
         Ended::ByClient(_) => farewell::answer_close(codec).await,
@@ -153,7 +154,7 @@ struct Socket {
     stage: Arc<Stage>,
     /// Which reload `stage` is from.
     generation: u64,
-    codec: Option<Codec>,
+    codec: Codec<Wire>,
     /// A message that is being answered in this task.
     here: Option<Here>,
     /// Messages that wait for the one before them; only with `ordering = "connection"`.
@@ -165,8 +166,7 @@ struct Socket {
     unconfirmed_bytes: usize,
     /// The socket took no more at the last attempt.
     blocked: bool,
-    limits_changed: bool,
-    /// The codec has given out every whole frame that it was handed, so making it anew loses nothing.
+    /// The codec has given out every whole message that it had.
     drained: bool,
     /// What the connection may send, where the stage has limits.
     buckets: Option<Box<Buckets>>,
@@ -198,38 +198,30 @@ impl Buckets {
 impl Socket {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ended> {
         self.connection.outbox.register(cx.waker());
-        loop {
-            self.follow_reload();
-            if self.may_renew() {
-                self.renew();
-            }
-            self.answer(cx);
-            if self.write(cx).is_err() {
-                return Poll::Ready(self.last_words(cx));
-            }
-            let closing = self.connection.outbox.closing();
-            match &closing {
-                Some((_, When::Now | When::AfterPushes)) => {}
-                _ => {
-                    let stop = closing.is_some() || self.engine.is_draining();
-                    if let Some(ended) = self.read(cx, stop) {
-                        return Poll::Ready(ended);
-                    }
+        self.follow_reload();
+        self.answer(cx);
+        if self.write(cx).is_err() {
+            return Poll::Ready(self.last_words(cx));
+        }
+        let closing = self.connection.outbox.closing();
+        match &closing {
+            Some((_, When::Now | When::AfterPushes)) => {}
+            _ => {
+                let stop = closing.is_some() || self.engine.is_draining();
+                if let Some(ended) = self.read(cx, stop) {
+                    return Poll::Ready(ended);
                 }
             }
-            if let Some((close, when)) = closing
-                && (when != When::AfterReplies || self.drained && self.connection.in_flight() == 0)
-            {
-                return Poll::Ready(Ended::Asked(close, when));
-            }
-            if self.unflushed && self.write(cx).is_err() {
-                return Poll::Ready(self.last_words(cx));
-            }
-            if !self.may_renew() {
-                return Poll::Pending;
-            }
-            // Once more: the new codec must be polled, or nothing wakes this task.
         }
+        if let Some((close, when)) = closing
+            && (when != When::AfterReplies || self.drained && self.connection.in_flight() == 0)
+        {
+            return Poll::Ready(Ended::Asked(close, when));
+        }
+        if self.unflushed && self.write(cx).is_err() {
+            return Poll::Ready(self.last_words(cx));
+        }
+        Poll::Pending
     }
 
     /// Lets the call of this task go on.
@@ -246,7 +238,7 @@ impl Socket {
     /// Nothing can be written any more. What the client had said before it left is still heard, and why it left.
     fn last_words(&mut self, cx: &mut Context<'_>) -> Ended {
         while self.may_read() {
-            let Poll::Ready(Some(Ok(message))) = Pin::new(self.codec_mut()).poll_next(cx) else { break };
+            let Poll::Ready(Ok(message)) = self.codec.poll_next(cx, bounds(&self.stage)) else { break };
             if let Some(ended) = self.receive(message) {
                 return ended;
             }
@@ -262,8 +254,6 @@ impl Socket {
         }
         self.generation = generation;
         if let Some(stage) = self.engine.stage_of(&self.connection.client) {
-            let (old, new) = (&self.stage.limits, &stage.limits);
-            self.limits_changed |= (old.max_message, old.max_frame) != (new.max_message, new.max_frame);
             self.stage = stage;
             self.follow_limits();
         }
@@ -285,12 +275,11 @@ impl Socket {
     }
 
     /// Outbox → codec → socket, as far as the socket takes it.
-    fn write(&mut self, cx: &mut Context<'_>) -> Result<(), tungstenite::Error> {
-        let mut codec = Pin::new(self.codec.as_mut().expect("the codec is only away while it is renewed"));
+    fn write(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let (mut taken, mut taken_messages) = (0, 0);
         let (mut confirmed, mut messages, mut bytes) = (false, 0, 0);
         let outcome = loop {
-            match codec.as_mut().poll_ready(cx) {
+            match self.codec.poll_ready(cx) {
                 Poll::Pending => {
                     self.blocked = true;
                     break Ok(());
@@ -305,7 +294,7 @@ impl Socket {
             }
             let Some(frame) = self.connection.outbox.take() else {
                 if self.unflushed {
-                    match codec.as_mut().poll_flush(cx) {
+                    match self.codec.poll_flush(cx) {
                         Poll::Pending => {}
                         Poll::Ready(Err(error)) => break Err(error),
                         Poll::Ready(Ok(())) => {
@@ -328,10 +317,7 @@ impl Socket {
             if matches!(header.opcode, OpCode::Data(_)) {
                 self.engine.note_frame(&self.stage, &self.connection, Direction::Out, frame.payload());
             }
-            codec.as_mut().get_mut().get_mut().note_written(length);
-            if let Err(error) = codec.as_mut().start_send(Message::Frame(frame)) {
-                break Err(error);
-            }
+            self.codec.send(&frame);
         };
         if taken > 0 || taken_messages > 0 {
             self.stage.metrics.unqueued(taken, taken_messages);
@@ -347,26 +333,25 @@ impl Socket {
     /// Socket → codec → calls, as far as the bounds allow. `stop` lets only through what was read before.
     fn read(&mut self, cx: &mut Context<'_>, stop: bool) -> Option<Ended> {
         if stop {
-            self.codec_mut().get_mut().stop_reading();
+            self.codec.stop_reading();
         }
         for _ in 0..limits::MESSAGES_PER_TURN {
             if !self.may_read() {
                 return None;
             }
-            match Pin::new(self.codec_mut()).poll_next(cx) {
+            match self.codec.poll_next(cx, bounds(&self.stage)) {
                 Poll::Pending => {
                     self.drained = true;
                     return None;
                 }
-                Poll::Ready(Some(Ok(message))) => {
+                Poll::Ready(Ok(message)) => {
                     self.drained = false;
                     if let Some(ended) = self.receive(message) {
                         return Some(ended);
                     }
                     self.answer(cx);
                 }
-                Poll::Ready(Some(Err(error))) => return Some(ended_by(error)),
-                Poll::Ready(None) => return Some(Ended::Lost),
+                Poll::Ready(Err(failure)) => return Some(ended_by(failure)),
             }
         }
         // There is more, but other sockets want their turn.
@@ -381,22 +366,21 @@ impl Socket {
 
     fn receive(&mut self, message: Message) -> Option<Ended> {
         let (body, binary) = match message {
-            Message::Text(text) => (Bytes::from(text), false),
+            Message::Text(text) => (text, false),
             Message::Binary(_) if !self.stage.limits.binary => return Some(Ended::ByError(Close::BINARY)),
             Message::Binary(bytes) => (bytes, true),
-            Message::Ping(_) => {
-                // The codec has queued the pong.
+            Message::Ping => {
+                // The codec has its pong.
                 self.unflushed = true;
                 self.note_control();
                 return None;
             }
-            Message::Pong(_) => {
+            Message::Pong => {
                 self.connection.pong_received(Tick::now());
                 self.note_control();
                 return None;
             }
             Message::Close(frame) => return Some(ended_by_client(frame)),
-            Message::Frame(_) => return None,
         };
         let now = Tick::now();
         self.connection.touch(now);
@@ -434,35 +418,10 @@ impl Socket {
             Ordering::Connection => in_flight.start_in(self.line.get_or_insert_default()),
         }
     }
-
-    fn codec_mut(&mut self) -> &mut Codec {
-        self.codec.as_mut().expect("the codec is only away while it is renewed")
-    }
-
-    fn may_renew(&self) -> bool {
-        let Some(codec) = &self.codec else { return false };
-        let buffered = codec.get_ref();
-        self.drained
-            && !self.unflushed
-            && (buffered.may_renew_codec() || self.limits_changed && buffered.is_between_messages())
-    }
-
-    /// Makes the codec anew, which is the only way to give back the space of a large frame and to
-    /// change its limits.
-    fn renew(&mut self) {
-        let Some(codec) = self.codec.take() else { return };
-        let mut buffered = codec.into_inner();
-        buffered.codec_renewed();
-        self.limits_changed = false;
-        self.codec = Some(new_codec(buffered, &self.stage));
-    }
 }
 
-fn new_codec(buffered: Buffered<Wire>, stage: &Stage) -> Codec {
-    let config = buffers::codec(stage.limits.max_message, stage.limits.max_frame);
-    WebSocketStream::from_raw_socket(buffered, Role::Server, Some(config))
-        .now_or_never()
-        .expect("making a codec waits for nothing")
+fn bounds(stage: &Stage) -> Bounds {
+    Bounds { message: stage.limits.max_message, frame: stage.limits.max_frame }
 }
 
 fn ended_by_client(frame: Option<CloseFrame>) -> Ended {
@@ -472,14 +431,6 @@ fn ended_by_client(frame: Option<CloseFrame>) -> Ended {
     })
 }
 
-fn ended_by(error: tungstenite::Error) -> Ended {
-    use tungstenite::Error;
-    use tungstenite::error::ProtocolError;
-    match error {
-        Error::Capacity(_) => Ended::ByError(Close::TOO_BIG),
-        Error::Utf8(_) => Ended::ByError(Close::NOT_UTF8),
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Ended::Lost,
-        Error::Protocol(_) => Ended::ByError(Close::PROTOCOL),
-        _ => Ended::Lost,
-    }
+fn ended_by(failure: Failure) -> Ended {
+    failure.close().map_or(Ended::Lost, Ended::ByError)
 }

@@ -253,7 +253,7 @@ impl HttpProxy {
         for (name, value) in call.granted().iter().flat_map(|granted| &granted.headers) {
             line(name, value.as_bytes());
         }
-        Outgoing::posted(head, body, Headers::ContentType)
+        Outgoing::posted(head, body, Headers::OfBytes)
     }
 
     fn request(
