@@ -10,7 +10,6 @@ use md5::{Digest, Md5};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::signer::hex;
 use crate::ws::{BINARY, Connection, TEXT};
 
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -171,6 +170,11 @@ fn mqtt_packet(kind: u8, body: &[u8]) -> Vec<u8> {
     out.push(left as u8);
     out.extend_from_slice(body);
     out
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from(b"0123456789abcdef"[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

@@ -15,13 +15,14 @@ use http::{Method, StatusCode};
 use hyper::body::{Body as _, Frame};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
+use super::broken::Broken;
 use super::connector::Stream;
 use super::framing::{Framing, Malformed, Piece};
 use super::head::{self, AnswerHead, Headers, Length};
 use super::outgoing::{Head, Outgoing, end_written};
 use super::patience::{Alarm, Patience};
 use super::sending::Sending;
-use crate::model::body::{Body, BodyError};
+use crate::model::body::Body;
 use crate::model::limits;
 
 const SCRATCH: usize = 64 * 1024;
@@ -71,32 +72,6 @@ pub enum Unsent {
     Lost(Broken),
     /// There was none in time.
     Late,
-}
-
-/// How an exchange came to a bad end.
-#[derive(Debug, thiserror::Error)]
-pub enum Broken {
-    #[error("the request's body broke off: {0}")]
-    Request(BodyError),
-    #[error("the connection ended")]
-    Ended,
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    #[error("what came is no answer: {0}")]
-    Malformed(#[from] Malformed),
-    #[error(transparent)]
-    Http2(hyper::Error),
-}
-
-impl Broken {
-    /// It is the doing of whoever sends the request's body.
-    pub fn is_of_request(&self) -> bool {
-        match self {
-            Broken::Request(_) => true,
-            Broken::Http2(error) => error.is_user(),
-            _ => false,
-        }
-    }
 }
 
 impl Connection {

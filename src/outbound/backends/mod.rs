@@ -9,6 +9,7 @@
 //! are well, and `patience.rs` keeps the time.
 
 mod answer;
+mod broken;
 mod checks;
 mod connection;
 mod connector;
@@ -37,8 +38,9 @@ use crate::model::call::Reply;
 use crate::model::clock::Tick;
 use crate::model::limits;
 use answer::{Answering, Carrier};
+use broken::Broken;
 pub use checks::{Check, check_forever};
-use connection::{Broken, Connection, Unsent};
+use connection::{Connection, Unsent};
 pub use connector::{Stream, Tls};
 use head::AnswerHead;
 pub use head::{Headers, write_line};

@@ -8,7 +8,7 @@ use http::header::{CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName};
 use hyper::body::Body as _;
 
-use super::connection::Broken;
+use super::broken::Broken;
 use super::head::{Length, write_line};
 use crate::model::body::Flow;
 
