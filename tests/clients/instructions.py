@@ -17,8 +17,12 @@ PUSH = 22_600
 HANDSHAKE = 56_400
 REQUEST = 35_300
 
-# Between processors (a C library has several ways to copy), compilers' moods, and how often the gateway went to sleep.
-TOLERANCE = 0.05
+# Between processors (a C library has several ways to copy), and how often the gateway went to sleep. On one machine the same
+# binary stays within 0.01.
+TOLERANCE = 0.08
+
+# Fewer by more than this is no improvement: something was not counted.
+UNLIKELY = 0.3
 
 CONNECTIONS = 8
 TEXT = '{"action":"ask","text":"' + "x" * 102 + '"}'
@@ -57,8 +61,8 @@ class Counted:
 
 
 def check(name, counted, expected):
-    assert counted <= expected * (1 + TOLERANCE), f"{name} takes {counted} instructions, {expected} before"
-    assert counted >= expected * (1 - TOLERANCE), f"{name} takes {counted} instructions, {expected} before: hold that"
+    assert counted <= expected * (1 + TOLERANCE), f"{name} takes {counted} instructions, and took {expected}"
+    assert counted >= expected * (1 - UNLIKELY), f"{name} takes only {counted} instructions, and took {expected}"
 
 
 def in_rounds(act):
