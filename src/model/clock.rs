@@ -58,8 +58,9 @@ const CLOCK: ClockId = ClockId::Monotonic;
 impl Tick {
     pub fn now() -> Self {
         static START: LazyLock<u64> = LazyLock::new(milliseconds);
-        // One is the first tick, so that zero can mean "never" in an atomic.
-        Self(milliseconds() - *START + 1)
+        // The first who asks may see it begin a moment later than now. One is the first tick, so that zero can mean
+        // "never" in an atomic.
+        Self(milliseconds().saturating_sub(*START) + 1)
     }
 
     pub fn since(self, earlier: Tick) -> Duration {

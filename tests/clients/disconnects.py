@@ -8,7 +8,7 @@ import pytest
 from backend import Answer
 from closing import id_of
 from wire import BINARY, close_frame, frame, handshake
-from world import eventually
+from world import chat, eventually
 
 
 @pytest.fixture
@@ -122,3 +122,18 @@ def test_closes_are_counted_by_code(world, gateway):
     world.told()
     eventually(lambda: gateway.metric("livegate_connections_closed_total", code="1003") == 1)
     assert gateway.metric("livegate_connections_open") == 0
+
+
+def test_a_reload_that_puts_messages_in_order_loses_no_disconnect(livegate, backend):
+    def parts(**stage):
+        return chat(stage=stage, routes={"ask": backend.at("/ask"), "$disconnect": backend.at("/gone")})
+
+    gateway = livegate(parts())
+    with backend.holding("/ask") as hold:
+        with gateway.connect() as client:
+            client.says(action="ask")
+            backend.next("/ask")
+            gateway.reload(parts(ordering="connection"))
+        # The client has left; what it had said is answered first, by a task that was begun without order.
+        hold.release()
+        backend.next("/gone")

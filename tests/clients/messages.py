@@ -295,6 +295,14 @@ def test_pings_are_answered_while_a_backend_takes_its_time(livegate, backend):
         assert (pong.opcode, pong.payload) == (PONG, b"are you there")
 
 
+def test_answers_that_fill_the_outbox_at_once_do_not_end_the_reading(livegate):
+    # A mock answers before the next message is looked at, so that reading stops for want of room, not of messages.
+    gateway = livegate(stage={"outbox": {"messages": 1}})
+    with gateway.open() as wire:
+        wire.send(b"".join(frame(TEXT, '{"action":"whoami"}') for _ in range(200)))
+        assert len({wire.message() for _ in range(200)}) == 1
+
+
 def test_a_close_is_noticed_while_a_backend_takes_its_time(livegate, backend):
     gateway = livegate(routes={"send": backend.at("/send"), "$disconnect": backend.at("/disconnect")})
     with gateway.open() as wire, backend.holding("/send"):

@@ -68,6 +68,7 @@ pub fn run(
         unconfirmed_bytes: 0,
         blocked: false,
         drained: true,
+        held_back: false,
         buckets: None,
     };
     socket.follow_limits();
@@ -83,7 +84,11 @@ async fn leave(mut departure: Departure, socket: Socket, ended: Ended) {
     let Socket { codec, stage, here, unconfirmed, unconfirmed_bytes, .. } = socket;
     if let Some(here) = here {
         // The backend has been asked, and is heard.
-        departure.engine.tasks.spawn(here);
+        let connection = departure.connection.clone();
+        departure.engine.tasks.spawn(async move {
+            here.await;
+            connection.outbox.wake();
+        });
     }
     let close = ended.close();
     let deadline = departure.engine.deadline.clone();
@@ -168,6 +173,8 @@ struct Socket {
     blocked: bool,
     /// The codec has given out every whole message that it had.
     drained: bool,
+    /// Reading stopped for want of room, not of messages.
+    held_back: bool,
     /// What the connection may send, where the stage has limits.
     buckets: Option<Box<Buckets>>,
 }
@@ -220,6 +227,10 @@ impl Socket {
         }
         if self.unflushed && self.write(cx).is_err() {
             return Poll::Ready(self.last_words(cx));
+        }
+        if self.held_back && self.may_read() {
+            // What was in the way has left since, and nothing else would wake this task to read on.
+            cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
@@ -336,7 +347,8 @@ impl Socket {
             self.codec.stop_reading();
         }
         for _ in 0..limits::MESSAGES_PER_TURN {
-            if !self.may_read() {
+            self.held_back = !self.may_read();
+            if self.held_back {
                 return None;
             }
             match self.codec.poll_next(cx, bounds(&self.stage)) {
