@@ -61,6 +61,8 @@ class Counted:
 
 
 def check(name, counted, expected):
+    # `pytest -rP` shows it.
+    print(f"{name}: {counted} instructions")
     assert counted <= expected * (1 + TOLERANCE), f"{name} takes {counted} instructions, and took {expected}"
     assert counted >= expected * (1 - UNLIKELY), f"{name} takes only {counted} instructions, and took {expected}"
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from bench.machine import Failure, pinned
+from bench.machine import Failure, certificate, free_port, pinned
 
 HERE = Path(__file__).resolve().parents[2]
 # What is installed for the load tests alone; Cargo and git both expect nothing else to live there.
@@ -77,6 +77,44 @@ class Peer(ABC):
     @abstractmethod
     def start(self, work: Path, core: int, backend_port: int) -> Running:
         """Starts it on one core, and waits until it answers."""
+
+
+class NodeProgram(Peer):
+    """A peer that is a small program of ours on a library of npm's, plain or with TLS."""
+
+    library: ClassVar[str]
+    scenarios = {"a", "b", "c", "d", "e"}
+
+    def version(self) -> str:
+        """Like `8.23.0 (Node.js 20.20.2)`."""
+        return f"{npm_version(self.name, self.library)} ({node_version()})"
+
+    def start(self, work: Path, core: int, backend_port: int) -> Running:
+        """Starts it."""
+        return self._start(work, core, backend_port, None)
+
+    def tls_start(self, work: Path, core: int, backend_port: int) -> Running:
+        """The same over TLS."""
+        return self._start(work, core, backend_port, certificate(work))
+
+    def _start(self, work: Path, core: int, backend_port: int, pair: tuple[Path, Path] | None) -> Running:
+        port = free_port()
+        command = ["node", "server.mjs", str(port), str(backend_port), *map(str, pair or ())]
+        ready = upgrades(port, self.ready_path, pair is not None)
+        running = spawn(command, core, work / f"{self.name}.log", ready, CACHE / self.name)
+        client, message = self.client(f"{'wss' if pair else 'ws'}://127.0.0.1:{port}")
+        publish = f"http://127.0.0.1:{port}/pub"
+        running.targets = {letter: client for letter in "de"}
+        running.targets["a"] = [*client, *message]
+        running.targets["b"] = [*client, "--publish-url", f"{publish}/c{{i}}"]
+        running.targets["c"] = [*client, "--publish-url", f"{publish}/all"]
+        return running
+
+    ready_path: ClassVar[str]
+
+    @abstractmethod
+    def client(self, url: str) -> tuple[list[str], list[str]]:
+        """What the generator is told of its clients, and besides of their messages."""
 
 
 def spawn(
