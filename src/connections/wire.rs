@@ -8,11 +8,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use hyper::upgrade::Upgraded;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::oneshot;
 
+use crate::model::body::Body;
 use crate::model::limits;
 use crate::model::request::ClientCertificate;
 
@@ -40,11 +41,28 @@ pub struct Peer {
     pub scheme: &'static str,
     /// What the client showed in the TLS handshake.
     pub certificate: Option<Arc<ClientCertificate>>,
-    /// Gives back what an upgraded HTTP connection was carried by, and what was read behind the handshake.
-    pub release: Release,
 }
 
-pub type Release = Arc<dyn Fn(Upgraded) -> (Wire, Bytes) + Send + Sync>;
+/// Gives back what an upgraded HTTP connection was carried by, and what was read behind the request, once the answer that
+/// agrees was written.
+pub enum Handover {
+    /// From whoever reads requests without hyper.
+    Own(oneshot::Receiver<(Wire, Bytes)>),
+    Hyper(OnUpgrade, Release),
+}
+
+/// Finds the connection in what hyper gives back.
+pub type Release = Box<dyn FnOnce(Upgraded) -> (Wire, Bytes) + Send>;
+
+impl Handover {
+    /// `None` if the answer could not be written.
+    pub async fn wire(self) -> Option<(Wire, Bytes)> {
+        match self {
+            Handover::Own(receiver) => receiver.await.ok(),
+            Handover::Hyper(upgrading, release) => upgrading.await.ok().map(release),
+        }
+    }
+}
 
 impl Peer {
     pub fn is_default_port(&self) -> bool {
@@ -108,7 +126,10 @@ impl AsyncWrite for Wire {
 
 /// Reads on behind a refused body while the answer is on its way: closing the connection at once would
 /// reset it, and its sender would never see the 413.
-pub fn discard(mut body: Incoming) {
+pub fn discard(mut body: Body) {
+    if matches!(body, Body::Whole(_)) {
+        return;
+    }
     let rest = async move {
         let mut length = 0;
         while let Some(Ok(frame)) = body.frame().await {

@@ -59,7 +59,7 @@ impl Engine {
             // Boxed, because a handshake that anybody may make should not keep room for it.
             Box::pin(at.admit(call, trail)).await?;
         }
-        client.identity.store(call.identity.clone());
+        *client.identity.write() = call.identity.clone();
         Ok(place)
     }
 
@@ -293,7 +293,7 @@ async fn refresh(stage: &Stage, client: &Client, call: &mut Call<'_>) -> Result<
     for policy in stage.connect.policies.iter().filter(|policy| policy.needs_authorizer() && !policy.needs_headers()) {
         ask_after(policy, call, None)?;
     }
-    client.identity.store(call.identity.clone());
+    *client.identity.write() = call.identity.clone();
     Ok(())
 }
 

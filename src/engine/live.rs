@@ -80,7 +80,7 @@ pub fn tell(tail: &Tail, watch: &StageWatch, route: &RouteWatch, record: &Record
 pub fn tell_frame(tail: &Tail, connection: &Connection, direction: Direction, payload: &[u8], may_show: bool) {
     let client = &connection.client;
     let id = client.id.to_string();
-    let identity = client.identity.load_full();
+    let identity = client.identity.read().clone();
     let user = identity.as_ref().and_then(|identity| identity.user());
     tail.tell(&Event {
         at: Timestamp::now(),

@@ -179,6 +179,11 @@ impl Engine {
         self.callback.load_full()
     }
 
+    /// Whether that is still the one.
+    pub fn has_callback(&self, callback: &Arc<CallbackBase>) -> bool {
+        Arc::ptr_eq(&self.callback.load(), callback)
+    }
+
     pub fn set_callback(&self, callback: CallbackBase) {
         self.callback.store(Arc::new(callback));
     }
@@ -417,7 +422,7 @@ impl Engine {
 }
 
 fn call<'a>(happening: Happening<'a>, route_key: &'a str) -> Call<'a> {
-    let identity = happening.client.identity.load_full();
+    let identity = happening.client.identity.read().clone();
     let event = Event::Connection(happening);
     Call { event, route_key, request_id: Id::random(), at: Timestamp::now(), identity, trace: None }
 }

@@ -5,26 +5,28 @@
 //! the name is that of `callback_url`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::CallbackBase;
 use crate::api::directory::Host;
 use crate::connections::Peer;
 
+#[derive(Clone)]
 pub struct Reached {
     /// The host, with its port unless it is the scheme's own.
-    pub domain_name: String,
+    pub domain_name: Arc<str>,
     /// The URL in front of the stage's path.
-    pub url: String,
+    pub url: Arc<str>,
 }
 
 /// `host` is the request's own word, `domain` the pattern that led to the stage.
 pub fn reached(host: &str, domain: &Host, peer: &Peer, fallback: &CallbackBase) -> Reached {
     if !is_trusted(host, domain, peer) {
-        return Reached { domain_name: fallback.host.clone(), url: fallback.url.clone() };
+        return Reached { domain_name: fallback.host.as_str().into(), url: fallback.url.as_str().into() };
     }
     let default_port = if peer.scheme == "https" { ":443" } else { ":80" };
     let domain_name = host.strip_suffix(default_port).unwrap_or(host).to_ascii_lowercase();
-    Reached { url: format!("{}://{domain_name}", peer.scheme), domain_name }
+    Reached { url: format!("{}://{domain_name}", peer.scheme).into(), domain_name: domain_name.into() }
 }
 
 fn is_trusted(host: &str, domain: &Host, peer: &Peer) -> bool {
@@ -55,7 +57,6 @@ mod tests {
             local: ([10, 0, 0, 5], 8080).into(),
             scheme: "http",
             certificate: None,
-            release: std::sync::Arc::new(|_| unreachable!("nothing is upgraded here")),
         };
         let check = |host: &str, trusted: bool| assert_eq!(is_trusted(host, &Host::Any, &peer), trusted, "{host}");
         check("localhost:8080", true);

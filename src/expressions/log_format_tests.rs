@@ -1,9 +1,9 @@
 //! Formats, and the lines that are made of them.
 
+use parking_lot::RwLock;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 
 use super::*;
@@ -31,7 +31,7 @@ fn client(user_agent: &str) -> Client {
         source_ip: [192, 0, 2, 7].into(),
         user_agent: Some(user_agent.into()),
         connected_at: Timestamp(1_763_684_400_118),
-        identity: ArcSwapOption::empty(),
+        identity: RwLock::default(),
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Frame, SizeHint};
+use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 
 use super::clock::Tick;
 
@@ -56,6 +56,11 @@ impl Progress {
     /// A piece of this length came.
     pub fn note_piece(&self, length: usize) {
         self.length.fetch_add(length as u64, Relaxed);
+    }
+
+    /// All of it came at once, with the head.
+    pub fn note_whole(&self, length: u64) {
+        self.length.store(length, Relaxed);
     }
 
     /// Bytes that came so far.
@@ -105,6 +110,11 @@ impl Progress {
 impl Body {
     pub fn flowing(body: impl hyper::body::Body<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
         Body::Flowing(Box::pin(body))
+    }
+
+    /// What hyper has of it.
+    pub fn of_hyper(body: Incoming) -> Self {
+        if body.is_end_stream() { Self::default() } else { Self::flowing(body.map_err(BodyError::from)) }
     }
 
     /// The whole of it, of at most `most` bytes.

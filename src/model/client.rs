@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use http::HeaderValue;
+use parking_lot::RwLock;
 
 use super::clock::Timestamp;
 use super::id::ConnectionId;
@@ -18,14 +18,14 @@ pub struct Client {
     pub id_header: HeaderValue,
     pub stage: StageKey,
     /// The host the client used, with its port unless it is the scheme's own.
-    pub domain_name: Box<str>,
+    pub domain_name: Arc<str>,
     /// Where a backend pushes to this client.
     pub callback_url: HeaderValue,
     pub source_ip: IpAddr,
     pub user_agent: Option<Box<str>>,
     pub connected_at: Timestamp,
     /// Who it is, once `$connect` has found out; nothing where nobody asks.
-    pub identity: ArcSwapOption<Identity>,
+    pub identity: RwLock<Option<Arc<Identity>>>,
 }
 
 /// Names a stage across reloads: the API's name and the stage's.

@@ -26,6 +26,11 @@ impl Timestamp {
         self.format("%Y-%m-%dT%H:%M:%S.%3fZ")
     }
 
+    /// `Fri, 21 Nov 2025 00:20:00 GMT`, the form of the `Date` header (RFC 9110 section 5.6.7).
+    pub fn http_date(self) -> String {
+        self.format("%a, %d %b %Y %H:%M:%S GMT")
+    }
+
     pub fn minus(self, age: Duration) -> Self {
         Self(self.0.saturating_sub(age.as_millis() as u64))
     }
@@ -83,5 +88,6 @@ mod tests {
         assert_eq!(at.clf(), "21/Nov/2025:00:20:00 +0000");
         assert_eq!(at.iso8601(), "2025-11-21T00:20:00.118Z");
         assert_eq!(Timestamp(1_763_684_400_000).iso8601(), "2025-11-21T00:20:00.000Z");
+        assert_eq!(at.http_date(), "Fri, 21 Nov 2025 00:20:00 GMT");
     }
 }

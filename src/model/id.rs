@@ -93,7 +93,12 @@ impl ConnectionId {
 
     /// The id as a path segment: its `=` written as `%3D`, as every SDK sends it.
     pub fn path_segment(&self) -> String {
-        self.text().as_str().replace('=', "%3D")
+        // Its last character, and no other.
+        let text = self.text();
+        let mut segment = String::with_capacity(CHARACTERS + 2);
+        segment.push_str(text.as_str().trim_end_matches('='));
+        segment.push_str("%3D");
+        segment
     }
 }
 

@@ -13,6 +13,7 @@ pub mod id;
 pub mod identity;
 pub mod json;
 pub mod limits;
+pub mod lines;
 pub mod origin;
 pub mod periods;
 pub mod problem;

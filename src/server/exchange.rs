@@ -1,8 +1,9 @@
 //! The HTTP that is spoken on one accepted connection: HTTP/1.1, or HTTP/2 if TLS agreed on it or the client
 //! begins with its preface.
 //!
-//! A kept-alive connection on which nothing happens gives its buffers back: all that is left of it then is a
-//! task that waits for the next byte.
+//! Requests of the usual kind are answered without hyper (`direct/`). hyper goes on where it is needed, and when nothing has
+//! happened on its connection for a while, it gives that back: all that is left of it then is a task that waits for the next
+//! byte.
 
 use std::convert::Infallible;
 use std::io;
@@ -13,19 +14,24 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::header::{CONNECTION, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderValue, Request, Version};
 use hyper::body::{Body as _, Incoming};
+use hyper::ext::Protocol;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::CancellationToken;
 
+use super::direct::{self, Unusual};
 use super::front_door::{FrontDoor, Memory};
 use super::pace::{Pace, Paced, Served, Serving};
-use crate::connections::{Peer, Wire};
+use crate::connections::{Handover, Peer, Wire};
 use crate::model::answer::Answer;
+use crate::model::body::Body;
 use crate::model::clock::Tick;
 use crate::model::limits;
 use crate::model::request::ClientCertificate;
@@ -41,10 +47,10 @@ struct Exchange {
 /// What becomes of an HTTP/1.1 connection.
 enum Ended {
     Over,
-    /// Nothing was asked for a while; the connection may go on.
-    Resting(Wire),
+    /// Nothing was asked since then; the connection may go on. Of what comes next the beginning may have been read.
+    Resting(Wire, Bytes, Tick),
     /// It began with HTTP/2's preface.
-    Http2(Wire),
+    Http2(Wire, Bytes),
 }
 
 /// What is known of a connection before a word of HTTP.
@@ -60,28 +66,51 @@ pub struct Accepted {
 /// Serves one connection until it ends.
 pub async fn serve(accepted: Accepted, door: Arc<FrontDoor>) {
     let Accepted { mut wire, remote, local, scheme, certificate, is_http_2 } = accepted;
-    let pace = Arc::new(Pace::new());
-    let of_release = pace.clone();
-    let release = Arc::new(move |upgraded| release(upgraded, &of_release));
-    let peer = Peer { remote, local, scheme, certificate, release };
-    let exchange = Arc::new(Exchange { door, peer, pace, memory: Memory::default() });
+    let peer = Peer { remote, local, scheme, certificate };
+    let exchange = Arc::new(Exchange { door, peer, pace: Arc::new(Pace::new()), memory: Memory::default() });
     if is_http_2 {
-        return Box::pin(exchange.http_2(wire)).await;
+        return Box::pin(exchange.http_2(wire, Bytes::new())).await;
     }
+    let (mut first, mut since) = (Bytes::new(), Tick::now());
     loop {
-        match Box::pin(exchange.clone().http_1(wire)).await {
+        let unusual = match first.is_empty() {
+            true => direct::serve(&*exchange, wire, since).await,
+            false => Some(Unusual { wire, first, answer: None }),
+        };
+        let Some(unusual) = unusual else { return };
+        match Box::pin(exchange.clone().http_1(unusual)).await {
             Ended::Over => return,
-            Ended::Resting(resting) => match exchange.next_byte(resting).await {
-                Some(awake) => wire = awake,
-                None => return,
-            },
-            Ended::Http2(wire) => return Box::pin(exchange.http_2(wire)).await,
+            Ended::Resting(resting, read, quiet) => (wire, first, since) = (resting, read, quiet),
+            Ended::Http2(wire, first) => return Box::pin(exchange.http_2(wire, first)).await,
         }
     }
 }
 
+impl direct::Service for Exchange {
+    async fn answer(&self, request: Box<Request<Body>>, handover: Option<Handover>) -> Answer {
+        let mut answer = self.door.answer(request, &self.peer, &self.memory, handover).await;
+        if self.door.engine().is_draining() && !answer.headers().contains_key(CONNECTION) {
+            close(&mut answer);
+        }
+        answer
+    }
+
+    fn closing(&self) -> &CancellationToken {
+        self.door.closing()
+    }
+
+    fn cut(&self) -> &CancellationToken {
+        &self.door.engine().cut
+    }
+}
+
+fn close(answer: &mut Answer) {
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+}
+
 impl Exchange {
-    async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
+    /// Answers what hyper has read.
+    async fn answer_hyper(&self, mut request: Request<Incoming>) -> Result<Answer, Infallible> {
         let length_seen = self.pace.take_length_seen();
         let serving = self.pace.begin_serving();
         self.pace.note_body(!request.body().is_end_stream());
@@ -89,21 +118,35 @@ impl Exchange {
         // Who sends both says two things about where the body ends, and whoever stands in front of us may have
         // believed the other (RFC 9112 section 6.1).
         let is_ambiguous = length_seen && request.headers().contains_key(TRANSFER_ENCODING);
-        let mut answer = self.door.answer(request, &self.peer, &self.memory).await;
+        let may_upgrade = request.headers().contains_key(UPGRADE) || request.extensions().get::<Protocol>().is_some();
+        let handover = may_upgrade.then(|| {
+            let pace = self.pace.clone();
+            Handover::Hyper(hyper::upgrade::on(&mut request), Box::new(move |upgraded| release(upgraded, &pace)))
+        });
+        let mut answer =
+            self.door.answer(Box::new(request.map(Body::of_hyper)), &self.peer, &self.memory, handover).await;
         if is_http_1 && (is_ambiguous || self.door.engine().is_draining()) && !answer.headers().contains_key(CONNECTION)
         {
-            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            close(&mut answer);
         }
         Ok(answer.map(|body| Served::wrap(body, serving)))
     }
 
-    async fn http_1(self: Arc<Self>, wire: Wire) -> Ended {
-        let can_rest = !matches!(wire, Wire::Other(_));
-        let io = TokioIo::new(Paced { wire, pace: self.pace.clone() });
+    async fn http_1(self: Arc<Self>, unusual: Unusual) -> Ended {
+        let Unusual { wire, first, answer } = unusual;
+        self.pace.begin_http_1();
+        let answered = answer.map(|answer| answer.map(|body| Served::wrap(body, self.pace.begin_serving())));
+        let answered = Mutex::new(answered);
+        let io = TokioIo::new(Paced { first, wire, pace: self.pace.clone() });
         let exchange = self.clone();
         let service = service_fn(move |request| {
-            let exchange = exchange.clone();
-            async move { exchange.answer(request).await }
+            let (exchange, answered) = (exchange.clone(), answered.lock().take());
+            async move {
+                match answered {
+                    Some(answer) => Ok(answer),
+                    None => exchange.answer_hyper(request).await,
+                }
+            }
         });
         let mut connection =
             http1::Builder::new().max_header_size(limits::REQUEST_HEAD).serve_connection(io, service).with_upgrades();
@@ -112,8 +155,7 @@ impl Exchange {
         loop {
             let patience = self.door.handshake_timeout();
             let idle = self.pace.idle_for(Tick::now()).unwrap_or_default();
-            let until_rest =
-                if can_rest && self.pace.may_rest() { limits::REST.saturating_sub(idle) } else { Duration::MAX };
+            let until_rest = if self.pace.may_rest() { limits::REST.saturating_sub(idle) } else { Duration::MAX };
             let look = self.pace.next_look(patience).min(until_rest.max(Duration::from_millis(1)));
             tokio::select! {
                 ended = &mut connection => {
@@ -123,24 +165,18 @@ impl Exchange {
                         return Ended::Over;
                     }
                     let Some(parts) = connection.into_parts() else { return Ended::Over };
-                    let wire = parts.io.into_inner().wire;
-                    return Ended::Http2(Wire::Other(Box::new(Replayed { first: parts.read_buf, wire })));
+                    let (wire, first) = parts.io.into_inner().rest(parts.read_buf);
+                    return Ended::Http2(wire, first);
                 }
                 () = tokio::time::sleep(look) => {
                     if self.pace.is_over(patience) {
                         return Ended::Over;
                     }
-                    if can_rest && self.pace.may_rest() && !is_closing && self.pace.idle_for(Tick::now()).is_some_and(|idle| idle >= limits::REST) {
-                        match connection.into_parts() {
-                            Some(parts) if parts.read_buf.is_empty() => {
-                                return Ended::Resting(parts.io.into_inner().wire);
-                            }
-                            Some(parts) => {
-                                let wire = parts.io.into_inner().wire;
-                                return Ended::Resting(Wire::Other(Box::new(Replayed { first: parts.read_buf, wire })));
-                            }
-                            None => return Ended::Over,
-                        }
+                    let since = self.pace.idle_since().filter(|since| Tick::now().since(*since) >= limits::REST);
+                    if let Some(since) = since && self.pace.may_rest() && !is_closing {
+                        let Some(parts) = connection.into_parts() else { return Ended::Over };
+                        let (wire, first) = parts.io.into_inner().rest(parts.read_buf);
+                        return Ended::Resting(wire, first, since);
                     }
                 }
                 () = closing.as_mut() => {
@@ -156,29 +192,12 @@ impl Exchange {
         }
     }
 
-    /// Waits for a resting connection to be used again; `None` if it was not in time.
-    async fn next_byte(&self, wire: Wire) -> Option<Wire> {
-        match &wire {
-            Wire::Tcp(socket) => self.is_in_time(socket.readable()).await.then_some(wire),
-            Wire::Unix(socket) => self.is_in_time(socket.readable()).await.then_some(wire),
-            Wire::Other(_) => Some(wire),
-        }
-    }
-
-    async fn is_in_time(&self, readable: impl Future<Output = io::Result<()>>) -> bool {
-        tokio::select! {
-            came = readable => came.is_ok(),
-            () = tokio::time::sleep(limits::KEEP_ALIVE - limits::REST) => false,
-            () = self.door.closing().cancelled() => false,
-        }
-    }
-
-    async fn http_2(self: Arc<Self>, wire: Wire) {
-        let io = TokioIo::new(Paced { wire, pace: self.pace.clone() });
+    async fn http_2(self: Arc<Self>, wire: Wire, first: Bytes) {
+        let io = TokioIo::new(Paced { first, wire, pace: self.pace.clone() });
         let exchange = self.clone();
         let service = service_fn(move |request| {
             let exchange = exchange.clone();
-            async move { exchange.answer(request).await }
+            async move { exchange.answer_hyper(request).await }
         });
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
@@ -221,9 +240,7 @@ impl Exchange {
 /// Gives back what carried an upgraded HTTP/1.1 connection, and what was read with the handshake.
 fn release(upgraded: Upgraded, pace: &Arc<Pace>) -> (Wire, Bytes) {
     match upgraded.downcast::<TokioIo<Paced>>() {
-        // A copy of what was read, mostly nothing: the original is a view of hyper's whole buffer, and would
-        // keep its 8 KiB for as long as the socket lives.
-        Ok(parts) => (parts.io.into_inner().wire, Bytes::from(parts.read_buf.to_vec())),
+        Ok(parts) => parts.io.into_inner().rest(parts.read_buf),
         // A stream of an HTTP/2 connection, which is not idle as long as this one lives.
         Err(upgraded) => {
             let stream = StreamInUse { wire: TokioIo::new(upgraded), _serving: pace.begin_serving() };
@@ -238,62 +255,34 @@ struct StreamInUse {
     _serving: Serving,
 }
 
-/// A connection of which the first bytes were read already.
-struct Replayed {
-    first: Bytes,
-    wire: Wire,
-}
-
-impl AsyncRead for Replayed {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
-            return Pin::new(&mut self.wire).poll_read(cx, buf);
-        }
-        let length = self.first.len().min(buf.remaining());
-        buf.put_slice(&self.first.split_to(length));
-        Poll::Ready(Ok(()))
-    }
-}
-
 impl AsyncRead for StreamInUse {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.wire).poll_read(cx, buf)
     }
 }
 
-/// Writing goes through to the `wire` within.
-macro_rules! write_through {
-    () => {
-        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.wire).poll_write(cx, buf)
-        }
-
-        fn poll_write_vectored(
-            mut self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            bufs: &[io::IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            Pin::new(&mut self.wire).poll_write_vectored(cx, bufs)
-        }
-
-        fn is_write_vectored(&self) -> bool {
-            self.wire.is_write_vectored()
-        }
-
-        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.wire).poll_flush(cx)
-        }
-
-        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.wire).poll_shutdown(cx)
-        }
-    };
-}
-
-impl AsyncWrite for Replayed {
-    write_through!();
-}
-
 impl AsyncWrite for StreamInUse {
-    write_through!();
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.wire).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.wire.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.wire).poll_shutdown(cx)
+    }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, COOKIE, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, StatusCode, Version};
-use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
@@ -17,10 +16,11 @@ use tokio_util::task::TaskTracker;
 use super::acme::Challenges;
 use crate::api::directory::{Host, Place};
 use crate::api::gateway::Gateway;
-use crate::connections::Peer;
-use crate::engine::Engine;
-use crate::engine::reached::reached;
+use crate::connections::{Handover, Peer};
+use crate::engine::reached::{Reached, reached};
+use crate::engine::{CallbackBase, Engine};
 use crate::model::answer::{self, Answer};
+use crate::model::body::Body;
 use crate::model::forwarded::{self, Hop, Stamp};
 use crate::model::limits;
 use crate::transports::callback::{self, Called};
@@ -41,27 +41,42 @@ pub struct FrontDoor {
     challenges: Arc<Challenges>,
     /// What operators get to see; a door for clients has none.
     dashboard: Option<Dashboard>,
+    /// The host that was named last: mostly all clients name the same.
+    last: Mutex<Option<Arc<Known>>>,
 }
 
 impl FrontDoor {
     pub fn for_clients(engine: Arc<Engine>, challenges: Arc<Challenges>) -> Self {
-        Self { engine, challenges, dashboard: None }
+        Self { engine, challenges, dashboard: None, last: Mutex::default() }
     }
 
     /// `dial` opens a connection to the door of clients.
     pub fn for_operators(engine: Arc<Engine>, challenges: Arc<Challenges>, dial: Dial) -> Self {
-        Self { dashboard: Some(Dashboard::new(engine.clone(), dial)), engine, challenges }
+        Self { dashboard: Some(Dashboard::new(engine.clone(), dial)), engine, challenges, last: Mutex::default() }
     }
 
-    pub async fn answer(&self, request: Request<Incoming>, peer: &Peer, memory: &Memory) -> Answer {
+    /// `handover` is there if the request may be about another protocol.
+    pub async fn answer(
+        &self,
+        request: Box<Request<Body>>,
+        peer: &Peer,
+        memory: &Memory,
+        handover: Option<Handover>,
+    ) -> Answer {
         match &self.dashboard {
             // Boxed: the future of every client's request would keep room for it.
-            Some(dashboard) => Box::pin(dashboard.answer(request, peer.remote)).await,
-            None => self.answer_client(request, peer, memory).await,
+            Some(dashboard) => Box::pin(dashboard.answer(*request, peer.remote)).await,
+            None => self.answer_client(request, peer, memory, handover).await,
         }
     }
 
-    async fn answer_client(&self, mut request: Request<Incoming>, peer: &Peer, memory: &Memory) -> Answer {
+    async fn answer_client(
+        &self,
+        mut request: Box<Request<Body>>,
+        peer: &Peer,
+        memory: &Memory,
+        handover: Option<Handover>,
+    ) -> Answer {
         let uri = request.uri();
         let target = uri.path_and_query().map_or("", |target| target.as_str());
         let is_connect = *request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none();
@@ -82,13 +97,14 @@ impl FrontDoor {
         if let Some(answer) = self.challenges.http_answer(uri.path()) {
             return answer::plain(StatusCode::OK, answer);
         }
-        let Some(known) = memory.recall(&request, &self.engine) else {
+        let Some(known) = self.recall(&request, peer, memory) else {
             let text = "A request needs exactly one Host header: a name or an address, and perhaps a port";
             return answer::error(StatusCode::BAD_REQUEST, "BadRequestException", answer::message(text));
         };
         let gateway = self.engine.gateway();
         // Over HTTP/2 whatever names a protocol wants another one than HTTP (RFC 8441), and is no request of a route.
-        let asks_upgrade = upgrade::is_asked_for(&request) || request.extensions().get::<Protocol>().is_some();
+        let is_handshake = handover.is_some() && upgrade::is_asked_for(&request);
+        let asks_upgrade = is_handshake || request.extensions().get::<Protocol>().is_some();
         let destination = gateway.directory.find(without_port(&known.host), request.uri().path());
         // AWS's bound for WebSocket APIs; for HTTP the whole head has one.
         if target.len() > limits::URL && destination.requests.is_none() {
@@ -97,19 +113,24 @@ impl FrontDoor {
         if let Some((place, stage, id)) = &destination.connection
             && !asks_upgrade
         {
-            let domain_name = known.domain_name(place, peer, &self.engine);
-            let called = Called { stage, id, source_ip: peer.remote, domain_name: &domain_name };
+            let reached = known.reached(place, peer, &gateway);
+            let called = Called { stage, id, source_ip: peer.remote, domain_name: &reached.domain_name };
             // Boxed, here and below: a connection keeps room for the largest of them, also while nothing is asked.
             return Box::pin(callback::answer(&self.engine, &gateway, called, request)).await;
         }
         if destination.is_of_connections && (asks_upgrade || !destination.is_below_connections) {
             return answer::forbidden();
         }
-        let socket = destination.socket.filter(|_| upgrade::is_asked_for(&request));
-        let tells_backend = socket.is_none_or(|(_, stage)| stage.asks_about_handshakes());
-        let peer = believed(&gateway, &mut request, &known, peer, tells_backend);
-        if let Some((place, stage)) = socket {
-            return Box::pin(upgrade::accept(&self.engine, place, stage, request, &known.host, peer)).await;
+        let (socket, handover) = match (destination.socket, handover) {
+            (Some(socket), Some(handover)) if is_handshake => (Some((socket, handover)), None),
+            (_, handover) => (None, handover),
+        };
+        let tells_backend = socket.as_ref().is_none_or(|((_, stage), _)| stage.asks_about_handshakes());
+        let peer = believed(&gateway, &mut request, (&known, memory), peer, tells_backend);
+        if let Some(((place, stage), handover)) = socket {
+            let reached = known.reached(place, &peer, &gateway);
+            let asked = upgrade::Asked { request, host: &known.host, reached, place, stage, peer, handover };
+            return Box::pin(upgrade::accept(&self.engine, asked)).await;
         }
         if let Some((place, stage)) = destination.requests {
             let is_theirs = match asks_upgrade {
@@ -117,8 +138,8 @@ impl FrontDoor {
                 false => destination.socket.is_none() || requests::has_route(&request, place, stage),
             };
             if is_theirs {
-                let domain_name = known.domain_name(place, &peer, &self.engine);
-                let arrived = Arrived { request, domain_name, place, stage, peer };
+                let domain_name = known.reached(place, &peer, &gateway).domain_name;
+                let arrived = Arrived { request, domain_name, place, stage, peer, handover };
                 return Box::pin(requests::answer(&self.engine, arrived)).await;
             }
         }
@@ -129,6 +150,25 @@ impl FrontDoor {
             (false, None) if !destination.is_host_known && gateway.speaks_http() => requests::unknown_host(),
             (false, None) => callback::no_method(request.uri().path(), request.method()),
         }
+    }
+
+    /// What is known of the host that a request names; `None` if it names none as it should.
+    fn recall(&self, request: &Request<Body>, peer: &Peer, memory: &Memory) -> Option<Arc<Known>> {
+        let is_it = |known: &Known| known.is_of(request, peer, &self.engine);
+        if let Some(known) = memory.recall(is_it) {
+            return Some(known);
+        }
+        let mut last = self.last.lock();
+        let known = match last.as_ref().filter(|known| is_it(known)) {
+            Some(known) => known.clone(),
+            None => {
+                let (callback, reached) = (self.engine.callback(), OnceLock::new());
+                let known = Known { host: host(request)?, scheme: peer.scheme, local: peer.local, callback, reached };
+                last.insert(Arc::new(known)).clone()
+            }
+        };
+        memory.keep(&known);
+        Some(known)
     }
 
     pub fn handshake_timeout(&self) -> Duration {
@@ -170,8 +210,8 @@ impl FrontDoor {
 /// see them.
 fn believed(
     gateway: &Gateway,
-    request: &mut Request<Incoming>,
-    known: &Known,
+    request: &mut Request<Body>,
+    (known, memory): (&Known, &Memory),
     peer: &Peer,
     tells_backend: bool,
 ) -> Peer {
@@ -181,7 +221,7 @@ fn believed(
         if tells_backend {
             // Of this hop, and of what the way to the backend adds: the map grows once.
             request.headers_mut().reserve(12);
-            known.stamp(peer).put(request.headers_mut());
+            memory.stamp(known, peer).put(request.headers_mut());
         } else {
             forwarded::remove(request.headers_mut());
         }
@@ -195,7 +235,7 @@ fn believed(
 }
 
 /// RFC 9113 section 8.2.3: HTTP/2 may split cookies over lines, and nothing else may see them so.
-fn join_cookies(request: &mut Request<Incoming>) {
+fn join_cookies(request: &mut Request<Body>) {
     if request.version() != Version::HTTP_2 || request.headers().get_all(COOKIE).iter().nth(1).is_none() {
         return;
     }
@@ -205,62 +245,62 @@ fn join_cookies(request: &mut Request<Incoming>) {
     }
 }
 
-/// What was found out about the host of a connection's last request: as a rule the next one names the same.
+/// What a connection's last request said of its host: as a rule the next one names the same.
 #[derive(Default)]
-pub struct Memory(Mutex<Option<Arc<Known>>>);
+pub struct Memory(Mutex<Remembered>);
 
-pub struct Known {
+#[derive(Default)]
+struct Remembered {
+    host: Option<Arc<Known>>,
+    /// What backends are told of this hop.
+    stamp: Option<Arc<Stamp>>,
+}
+
+/// What was found out about a host that clients name, on one way to it.
+struct Known {
     /// As the client wrote it.
     host: String,
-    /// Which reload this is from.
-    generation: u64,
-    stamp: OnceLock<Stamp>,
-    /// As events show it, where the API answers to every host.
-    domain_name: OnceLock<Arc<str>>,
+    scheme: &'static str,
+    local: SocketAddr,
+    callback: Arc<CallbackBase>,
+    /// The name to the outside, where the API answers to every host.
+    reached: OnceLock<Reached>,
 }
 
 impl Memory {
-    /// `None` if the request names no host as it should.
-    fn recall(&self, request: &Request<Incoming>, engine: &Engine) -> Option<Arc<Known>> {
-        let generation = engine.generation();
-        let mut memory = self.0.lock();
-        if let Some(known) = memory.as_ref().filter(|known| known.generation == generation)
-            && is_plainly(request, &known.host)
-        {
-            return Some(known.clone());
-        }
-        let (stamp, domain_name) = (OnceLock::new(), OnceLock::new());
-        let known = Arc::new(Known { host: host(request)?, generation, stamp, domain_name });
-        *memory = Some(known.clone());
-        Some(known)
+    fn recall(&self, is_it: impl FnOnce(&Known) -> bool) -> Option<Arc<Known>> {
+        self.0.lock().host.clone().filter(|known| is_it(known))
+    }
+
+    fn keep(&self, known: &Arc<Known>) {
+        *self.0.lock() = Remembered { host: Some(known.clone()), stamp: None };
+    }
+
+    fn stamp(&self, known: &Known, peer: &Peer) -> Arc<Stamp> {
+        let hop = Hop { peer: peer.remote, local: peer.local, scheme: peer.scheme, host: &known.host };
+        self.0.lock().stamp.get_or_insert_with(|| Arc::new(Stamp::of_stranger(&hop))).clone()
     }
 }
 
 impl Known {
-    fn domain_name(&self, place: &Place, peer: &Peer, engine: &Engine) -> Arc<str> {
+    fn is_of(&self, request: &Request<Body>, peer: &Peer, engine: &Engine) -> bool {
+        is_plainly(request, &self.host)
+            && (self.scheme, self.local) == (peer.scheme, peer.local)
+            && engine.has_callback(&self.callback)
+    }
+
+    fn reached(&self, place: &Place, peer: &Peer, gateway: &Gateway) -> Reached {
+        let reached = || reached(&self.host, &place.host, peer, &self.callback);
         match place.host {
             // Behind a trusted proxy each request has its own scheme and port.
-            Host::Any if !engine.gateway().settings.trusted_proxies.is_empty() => {}
-            Host::Any => return self.domain_name.get_or_init(|| self.reached(&Host::Any, peer, engine)).clone(),
-            Host::Exact(_) | Host::Wildcard(_) => {}
+            Host::Any if gateway.settings.trusted_proxies.is_empty() => self.reached.get_or_init(reached).clone(),
+            Host::Any | Host::Exact(_) | Host::Wildcard(_) => reached(),
         }
-        self.reached(&place.host, peer, engine)
-    }
-
-    fn reached(&self, domain: &Host, peer: &Peer, engine: &Engine) -> Arc<str> {
-        reached(&self.host, domain, peer, &engine.callback()).domain_name.into()
-    }
-
-    fn stamp(&self, peer: &Peer) -> &Stamp {
-        self.stamp.get_or_init(|| {
-            let hop = Hop { peer: peer.remote, local: peer.local, scheme: peer.scheme, host: &self.host };
-            Stamp::of_stranger(&hop)
-        })
     }
 }
 
 /// RFC 9112 section 6.1: whoever does not know every coding must not pass the message on.
-fn is_framed_plainly(request: &Request<Incoming>) -> bool {
+fn is_framed_plainly(request: &Request<Body>) -> bool {
     let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
     let is_chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     is_chunked && codings.next().is_none()
@@ -273,13 +313,13 @@ fn closing(mut answer: Answer) -> Answer {
 }
 
 /// One `Host` line, which says this, and a target that says nothing else.
-fn is_plainly(request: &Request<Incoming>, host: &str) -> bool {
+fn is_plainly(request: &Request<Body>, host: &str) -> bool {
     let mut lines = request.headers().get_all(HOST).iter();
     lines.next().is_some_and(|line| line == host) && lines.next().is_none() && request.uri().authority().is_none()
 }
 
 /// The one host that a request names, in its target or in its `Host`; empty if it may do without.
-fn host(request: &Request<Incoming>) -> Option<String> {
+fn host(request: &Request<Body>) -> Option<String> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let header = hosts.next().map(|host| host.to_str().unwrap_or("/"));
     if hosts.next().is_some() {

@@ -109,9 +109,10 @@ impl Listener {
         let tls = Arc::new(ArcSwapOption::new(tls));
         let (address, file) = match bound {
             Bound::Tcp(socket) => {
-                let (address, spoken) = (Address::Tcp(socket.local_addr()?), tls.clone());
+                let at = socket.local_addr()?;
+                let (address, spoken) = (Address::Tcp(at), tls.clone());
                 let listener = TcpListener::from_std(socket)?;
-                tokio::spawn(async move { stop.run_until_cancelled(accept_tcp(listener, spoken, door)).await });
+                tokio::spawn(async move { stop.run_until_cancelled(accept_tcp(listener, at, spoken, door)).await });
                 (address, None)
             }
             Bound::Unix(socket, file) => {
@@ -136,12 +137,16 @@ impl Listener {
     }
 }
 
-async fn accept_tcp(listener: TcpListener, tls: Arc<ArcSwapOption<Acceptor>>, door: Arc<FrontDoor>) {
+/// `at` is where it listens.
+async fn accept_tcp(listener: TcpListener, at: SocketAddr, tls: Arc<ArcSwapOption<Acceptor>>, door: Arc<FrontDoor>) {
     loop {
         match listener.accept().await {
             Ok((socket, remote)) => {
+                // What a socket that listens everywhere was reached at, its connections know.
+                let local = if at.ip().is_unspecified() { socket.local_addr() } else { Ok(at) };
+                let Ok(local) = local else { continue };
                 let (tls, door) = (tls.load_full(), door.clone());
-                door.connections().clone().spawn(serve_tcp(socket, remote, tls, door));
+                door.connections().clone().spawn(serve_tcp(socket, (remote, local), tls, door));
             }
             Err(error) => failed(&error, &door).await,
         }
@@ -169,8 +174,12 @@ async fn failed(error: &io::Error, door: &FrontDoor) {
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-async fn serve_tcp(mut socket: TcpStream, remote: SocketAddr, tls: Option<Arc<Acceptor>>, door: Arc<FrontDoor>) {
-    let Ok(local) = socket.local_addr() else { return };
+async fn serve_tcp(
+    mut socket: TcpStream,
+    (remote, local): (SocketAddr, SocketAddr),
+    tls: Option<Arc<Acceptor>>,
+    door: Arc<FrontDoor>,
+) {
     let Some((remote, local)) = addresses(&mut socket, remote, local, &door).await else { return };
     let remote = remote.ip().to_canonical();
     match tls {

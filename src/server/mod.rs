@@ -2,6 +2,7 @@
 
 mod acme;
 mod dial;
+mod direct;
 mod exchange;
 mod front_door;
 mod listener;

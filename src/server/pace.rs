@@ -67,6 +67,11 @@ impl Pace {
         self.word.store(Tick::now().0 << 2 | doing, Relaxed);
     }
 
+    /// Nothing has been read so far.
+    pub fn begin_http_1(&self) {
+        self.set(WAITING);
+    }
+
     /// The preface and the first request have the time of a head.
     pub fn begin_http_2(&self) {
         self.is_http_2.store(true, Relaxed);
@@ -141,9 +146,14 @@ impl Pace {
     }
 
     /// Since when nothing has been asked, if everything was answered and taken.
-    pub fn idle_for(&self, now: Tick) -> Option<Duration> {
+    pub fn idle_since(&self) -> Option<Tick> {
         let (doing, since) = self.doing();
-        (doing == WAITING && self.stalled.load(Relaxed) == 0).then(|| now.since(since))
+        (doing == WAITING && self.stalled.load(Relaxed) == 0).then_some(since)
+    }
+
+    /// For how long nothing has been asked, in the same sense.
+    pub fn idle_for(&self, now: Tick) -> Option<Duration> {
+        self.idle_since().map(|since| now.since(since))
     }
 
     pub fn is_over(&self, patience: Duration) -> bool {
@@ -249,11 +259,21 @@ impl hyper::body::Body for Served {
 
 /// A client's connection that notes when bytes come and go.
 pub struct Paced {
+    /// What was read of the connection before it came here.
+    pub first: Bytes,
     pub wire: Wire,
     pub pace: Arc<Pace>,
 }
 
 impl Paced {
+    /// The connection, and what was read of it: `read`, of which nobody has seen more than that it is there, and what is left
+    /// of `first`.
+    pub fn rest(self, read: Bytes) -> (Wire, Bytes) {
+        // A copy, mostly of nothing: the original is a view of hyper's whole buffer, and would keep its 8 KiB for as long
+        // as the connection lives.
+        (self.wire, Bytes::from([&read[..], &self.first[..]].concat()))
+    }
+
     fn note<T>(&self, polled: Poll<T>) -> Poll<T> {
         self.pace.note_written(polled.is_ready());
         polled
@@ -263,7 +283,16 @@ impl Paced {
 impl AsyncRead for Paced {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        let polled = Pin::new(&mut self.wire).poll_read(cx, buf);
+        let polled = if self.first.is_empty() {
+            Pin::new(&mut self.wire).poll_read(cx, buf)
+        } else {
+            let length = self.first.len().min(buf.remaining());
+            buf.put_slice(&self.first.split_to(length));
+            if self.first.is_empty() {
+                self.first = Bytes::new();
+            }
+            Poll::Ready(Ok(()))
+        };
         let read = &buf.filled()[before..];
         if !read.is_empty() {
             self.pace.note_read(read);

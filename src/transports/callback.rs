@@ -13,7 +13,6 @@ use http::header::{CONTENT_LENGTH, RETRY_AFTER, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use serde_json::json;
 
 use crate::api::gateway::Gateway;
@@ -21,6 +20,7 @@ use crate::api::stage::Stage;
 use crate::connections::{Connection, Error, Outgoing, discard};
 use crate::engine::Engine;
 use crate::model::answer::{self, Answer};
+use crate::model::body::Body;
 use crate::model::clock::Timestamp;
 use crate::model::close::Close;
 use crate::model::id::{ConnectionId, Id};
@@ -50,9 +50,9 @@ struct Answered {
 }
 
 /// Answers one call for the connection that the path names.
-pub async fn answer(engine: &Engine, gateway: &Gateway, called: Called<'_>, request: Request<Incoming>) -> Answer {
+pub async fn answer(engine: &Engine, gateway: &Gateway, called: Called<'_>, request: Box<Request<Body>>) -> Answer {
     let Called { stage, id, source_ip, domain_name } = called;
-    let (head, body) = request.into_parts();
+    let (head, body) = (*request).into_parts();
     let (at, trail) = (Timestamp::now(), engine.set_out_for_backend(&head.headers));
     let request_id = Id::random();
     let (mut caller, mut payload) = (None, Bytes::new());
@@ -306,7 +306,10 @@ fn declared(head: &Parts) -> Option<u64> {
 }
 
 /// Reads a body of at most `bound` bytes.
-async fn read(mut body: Incoming, declared: Option<u64>, bound: usize) -> Result<Bytes, Unread> {
+async fn read(mut body: Body, declared: Option<u64>, bound: usize) -> Result<Bytes, Unread> {
+    if let Body::Whole(whole) = body {
+        return if whole.len() > bound { Err(Unread::TooLarge) } else { Ok(whole) };
+    }
     if declared.is_some_and(|length| length > bound as u64) {
         discard(body);
         return Err(Unread::TooLarge);

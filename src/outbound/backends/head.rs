@@ -4,13 +4,13 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::framing::{Chunks, Framing, Malformed};
 use crate::model::limits;
+use crate::model::lines::{self, decimal, list};
 
 /// The head of an answer.
 #[derive(Debug, Default)]
@@ -56,13 +56,13 @@ pub fn write(parts: &Parts, length: Length, into: &mut Vec<u8>) {
     into.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in &parts.headers {
         if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
-            write_line(name, value.as_bytes(), into);
+            lines::write(name, value.as_bytes(), into);
         }
     }
     match length {
         // RFC 9110 section 8.6: said by methods that mostly have a body, and where the client said it.
         Length::Known(0) if !says_none(&parts.method) && !parts.headers.contains_key(CONTENT_LENGTH) => {}
-        Length::Known(length) => write_length(length, into),
+        Length::Known(length) => lines::write_length(length, into),
         Length::Chunked => into.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }
     into.extend_from_slice(b"\r\n");
@@ -72,39 +72,12 @@ fn says_none(method: &Method) -> bool {
     *method == Method::POST || *method == Method::PUT || *method == Method::PATCH
 }
 
-pub fn write_line(name: &HeaderName, value: &[u8], into: &mut Vec<u8>) {
-    into.extend_from_slice(name.as_str().as_bytes());
-    into.extend_from_slice(b": ");
-    into.extend_from_slice(value);
-    into.extend_from_slice(b"\r\n");
-}
-
-pub fn write_length(length: u64, into: &mut Vec<u8>) {
-    into.extend_from_slice(b"content-length: ");
-    write_decimal(length, into);
-    into.extend_from_slice(b"\r\n");
-}
-
-fn write_decimal(number: u64, into: &mut Vec<u8>) {
-    // The longest number has twenty digits.
-    let (mut digits, mut at, mut left) = ([0; 20], 20, number);
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-        if left == 0 {
-            break;
-        }
-    }
-    into.extend_from_slice(&digits[at..]);
-}
-
 /// Reads an answer's head; `None` if it is not there as a whole.
 pub fn read(bytes: &[u8], asked: &Method, wanted: Headers) -> Result<Option<Parsed>, Malformed> {
-    let mut lines = [const { MaybeUninit::uninit() }; limits::HEADERS];
+    let mut found = [const { MaybeUninit::uninit() }; limits::HEADERS];
     let mut answer = httparse::Response::new(&mut []);
     let parser = httparse::ParserConfig::default();
-    let length = match parser.parse_response_with_uninit_headers(&mut answer, bytes, &mut lines)? {
+    let length = match parser.parse_response_with_uninit_headers(&mut answer, bytes, &mut found)? {
         httparse::Status::Complete(length) => length,
         httparse::Status::Partial => return Ok(None),
     };
@@ -120,7 +93,7 @@ pub fn read(bytes: &[u8], asked: &Method, wanted: Headers) -> Result<Option<Pars
         && (!is_old || said.keep_alive)
         && !matches!(framing, Framing::UntilClose);
     let headers = match wanted {
-        Headers::All => all(bytes, length, answer.headers)?,
+        Headers::All => lines::headers(&bytes[..length], answer.headers, 0).map_err(|_| Malformed::Header)?,
         Headers::OfBytes if said.is_bytes => {
             HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))])
         }
@@ -190,38 +163,6 @@ fn framing(status: StatusCode, asked: &Method, is_old: bool, said: &Said) -> Res
         };
     }
     Ok(said.length.map_or(Framing::UntilClose, Framing::of_length))
-}
-
-fn all(bytes: &[u8], length: usize, lines: &[httparse::Header<'_>]) -> Result<HeaderMap, Malformed> {
-    // Copied once; the values are pieces of it.
-    let text = Bytes::copy_from_slice(&bytes[..length]);
-    let mut headers = HeaderMap::with_capacity(lines.len());
-    for line in lines {
-        let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| Malformed::Header)?;
-        let value = match line.value.is_empty() {
-            true => HeaderValue::from_static(""),
-            false => HeaderValue::from_maybe_shared(text.slice_ref(within(&text, bytes, line.value)))
-                .map_err(|_| Malformed::Header)?,
-        };
-        headers.append(name, value);
-    }
-    Ok(headers)
-}
-
-/// The same piece of the copy as `piece` is of the original.
-fn within<'a>(copy: &'a Bytes, original: &[u8], piece: &[u8]) -> &'a [u8] {
-    let start = piece.as_ptr() as usize - original.as_ptr() as usize;
-    &copy[start..start + piece.len()]
-}
-
-fn list(value: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
-}
-
-/// Digits and nothing else.
-fn decimal(text: &[u8]) -> Option<u64> {
-    let is_number = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
-    is_number.then(|| std::str::from_utf8(text).ok()?.parse().ok()).flatten()
 }
 
 #[cfg(test)]

@@ -43,7 +43,7 @@ pub use checks::{Check, check_forever};
 use connection::{Connection, Unsent};
 pub use connector::{Stream, Tls};
 use head::AnswerHead;
-pub use head::{Headers, write_line};
+pub use head::Headers;
 pub use kept::Kept;
 use kept::Refused;
 pub use outgoing::Outgoing;

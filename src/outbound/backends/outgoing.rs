@@ -8,9 +8,10 @@ use http::{Request, Uri, Version};
 use hyper::body::Body as _;
 
 use super::Error;
-use super::head::{self, Headers};
+use super::head::Headers;
 use crate::model::body::{Body, Unread};
 use crate::model::limits;
+use crate::model::lines;
 
 /// One request. Its URI is in origin form, and its `Host` is set.
 pub struct Outgoing {
@@ -98,6 +99,6 @@ impl Outgoing {
 
 /// Ends a head that is text: the length comes last.
 pub fn end_written(head: &mut Vec<u8>, length: usize) {
-    head::write_length(length as u64, head);
+    lines::write_length(length as u64, head);
     head.extend_from_slice(b"\r\n");
 }

@@ -9,8 +9,9 @@ use http::{HeaderMap, HeaderName};
 use hyper::body::Body as _;
 
 use super::broken::Broken;
-use super::head::{Length, write_line};
+use super::head::Length;
 use crate::model::body::Flow;
+use crate::model::lines;
 
 pub struct Sending {
     flow: Flow,
@@ -86,7 +87,7 @@ impl Sending {
         out.extend_from_slice(b"0\r\n");
         for (name, value) in trailers.iter().flatten() {
             if names.iter().any(|announced| announced == name.as_str()) {
-                write_line(name, value.as_bytes(), out);
+                lines::write(name, value.as_bytes(), out);
             }
         }
         out.extend_from_slice(b"\r\n");

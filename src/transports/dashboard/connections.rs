@@ -155,9 +155,9 @@ pub fn describe(engine: &Engine, id: &str) -> Answer {
     let client = &connection.client;
     let mut shown = facts(engine, &connection);
     shown["user_agent"] = json!(client.user_agent);
-    shown["domain_name"] = json!(client.domain_name);
+    shown["domain_name"] = json!(*client.domain_name);
     shown["callback_url"] = json!(client.callback_url.to_str().unwrap_or_default());
-    shown["identity"] = client.identity.load().as_deref().map_or(Value::Null, identity);
+    shown["identity"] = client.identity.read().as_deref().map_or(Value::Null, identity);
     if let Some(stage) = engine.stage_of(client) {
         let limits = &stage.limits;
         shown["limits"] = json!({
@@ -209,7 +209,7 @@ fn facts(engine: &Engine, connection: &Connection) -> Value {
 }
 
 fn user(client: &Client) -> Option<String> {
-    client.identity.load().as_ref()?.user().map(str::to_owned)
+    client.identity.read().as_ref()?.user().map(str::to_owned)
 }
 
 fn route(engine: &Engine, connection: &Connection) -> Option<Arc<str>> {

@@ -22,7 +22,6 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, StatusCode};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::io::DuplexStream;
 
@@ -63,7 +62,7 @@ impl Dashboard {
     }
 
     /// Answers one request.
-    pub async fn answer(&self, request: Request<Incoming>, address: IpAddr) -> Answer {
+    pub async fn answer(&self, request: Request<Body>, address: IpAddr) -> Answer {
         let (head, body) = request.into_parts();
         let mut answer = self.route(&head, body, address).await;
         let headers = answer.headers_mut();
@@ -76,7 +75,7 @@ impl Dashboard {
         answer
     }
 
-    async fn route(&self, head: &Parts, body: Incoming, address: IpAddr) -> Answer {
+    async fn route(&self, head: &Parts, body: Body, address: IpAddr) -> Answer {
         let path = head.uri.path();
         let is_reading = matches!(head.method, Method::GET | Method::HEAD);
         match path {
@@ -102,7 +101,7 @@ impl Dashboard {
     }
 
     /// The part that the page asks for.
-    async fn ask(&self, head: &Parts, body: Incoming, operator: Operator) -> Answer {
+    async fn ask(&self, head: &Parts, body: Body, operator: Operator) -> Answer {
         let engine = &self.engine;
         let query = head.uri.query().unwrap_or_default();
         let path: Vec<&str> = head.uri.path().strip_prefix("/api/").unwrap_or_default().split('/').collect();
@@ -171,11 +170,9 @@ fn parameter(query: &str, name: &str) -> Option<String> {
 }
 
 /// The JSON of an action.
-async fn read(body: Incoming) -> Result<Value, Box<Answer>> {
+async fn read(body: Body) -> Result<Value, Box<Answer>> {
     let bad = |text: &str| Box::new(error(StatusCode::BAD_REQUEST, text));
-    let body = http_body_util::BodyExt::map_err(body, Into::into);
-    let reading = Body::flowing(body).read(LARGEST_BODY);
-    let read = tokio::time::timeout(crate::model::limits::BODY, reading).await;
+    let read = tokio::time::timeout(crate::model::limits::BODY, body.read(LARGEST_BODY)).await;
     let read = read.map_err(|_| bad("the body did not arrive in time"))?;
     let body = read.map_err(|unread| bad(&unread.to_string()))?;
     serde_json::from_slice(&body).map_err(|wrong| bad(&format!("the body is no JSON: {wrong}")))

@@ -11,12 +11,11 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{HeaderValue, StatusCode};
-use hyper::upgrade::OnUpgrade;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::reply;
 use crate::api::http_stage::{HttpLimits, HttpRoute, HttpStage};
-use crate::connections::{Peer, Wire};
+use crate::connections::{Handover, Wire};
 use crate::engine::{Carried as Upgraded, Engine};
 use crate::model::answer::Answer;
 use crate::model::clock::{Tick, Timestamp};
@@ -50,8 +49,7 @@ pub async fn carry(
     route: &HttpRoute,
     mut request: Box<HttpRequest>,
     protocol: Protocol,
-    on_upgrade: OnUpgrade,
-    peer: Peer,
+    handover: Handover,
 ) -> Answer {
     if protocol.is_over_http_2 {
         let key = STANDARD.encode(rand::random::<[u8; 16]>());
@@ -72,7 +70,7 @@ pub async fn carry(
     let (engine, stage) = (engine.clone(), stage.clone());
     engine.tasks.clone().spawn(async move {
         let _open = Open::of(&stage);
-        if let Some((wire, already_read)) = on_upgrade.await.ok().map(|upgraded| (peer.release)(upgraded)) {
+        if let Some((wire, already_read)) = handover.wire().await {
             let carried = Carried { wire, already_read, switched };
             tokio::select! {
                 () = carried.run(&stage.limits) => {}

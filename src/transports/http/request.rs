@@ -7,14 +7,14 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, UPGRADE};
 use http::{HeaderName, Method, Request, Version};
-use hyper::body::{Body as _, Frame, Incoming, SizeHint};
+use hyper::body::{Body as _, Frame, SizeHint};
 use hyper::ext::Protocol;
 
 use super::{passthrough, reply};
 use crate::api::directory::Place;
 use crate::api::http_stage::{HttpRoute, HttpStage};
 use crate::api::paths::Outcome;
-use crate::connections::Peer;
+use crate::connections::{Handover, Peer};
 use crate::engine::{Asked, Engine};
 use crate::model::answer::Answer;
 use crate::model::body::{Body, BodyError, Progress};
@@ -25,13 +25,15 @@ use crate::model::request::HttpRequest;
 
 /// A request that leads into a stage of an HTTP API.
 pub struct Arrived<'a> {
-    pub request: Request<Incoming>,
+    pub request: Box<Request<Body>>,
     /// The host that the client reached, as events show it.
     pub domain_name: Arc<str>,
     pub place: &'a Place,
     pub stage: &'a Arc<HttpStage>,
     /// The client, and how it reached us, as far as that can be believed.
     pub peer: Peer,
+    /// What gives the connection to whoever is to speak on it, where another protocol is asked for.
+    pub handover: Option<Handover>,
 }
 
 /// Whether a request would be answered by a route; a path without one may lead elsewhere.
@@ -51,12 +53,11 @@ pub fn carries_upgrade<B>(request: &Request<B>, place: &Place, stage: &HttpStage
 
 /// Answers one request.
 pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
-    let Arrived { mut request, domain_name, place, stage, peer } = arrived;
-    let protocol = protocol(&request);
-    let on_upgrade = protocol.is_some().then(|| hyper::upgrade::on(&mut request));
+    let Arrived { request, domain_name, place, stage, peer, handover } = arrived;
+    let protocol = handover.as_ref().and_then(|_| protocol(&request));
     let method = method(&request);
     let is_http_2 = request.version() == Version::HTTP_2;
-    let (mut head, incoming) = request.into_parts();
+    let (mut head, incoming) = (*request).into_parts();
     // What routes, policies and backends go by is one and the same method.
     head.method = method.clone();
     headers::name_host(&mut head);
@@ -83,22 +84,26 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
         source_ip: peer.remote,
         scheme: peer.scheme,
         port: peer.local.port(),
-        client_certificate: peer.certificate.clone(),
+        client_certificate: peer.certificate,
         head,
     });
     let route: Result<&HttpRoute, _> = match route {
         Ok(_) if is_too_long => Err(Kind::RequestTooLarge.because("above max_body")),
         route => route,
     };
-    if let (Ok(route), Some(protocol), Some(on_upgrade)) = (&route, protocol, on_upgrade)
+    if let (Ok(route), Some(protocol), Some(handover)) = (&route, protocol, handover)
         && route.upgrade
         && incoming.is_end_stream()
     {
-        return Box::pin(passthrough::carry(engine, stage, route, asked, protocol, on_upgrade, peer)).await;
+        return Box::pin(passthrough::carry(engine, stage, route, asked, protocol, handover)).await;
     }
     let progress = Arc::new(Progress::default());
     let (body, refused_body) = match &route {
         _ if incoming.is_end_stream() => (Body::default(), None),
+        Ok(_) if matches!(incoming, Body::Whole(_)) => {
+            progress.note_whole(incoming.size_hint().lower());
+            (incoming, None)
+        }
         Ok(_) => {
             let (left, progress) = (stage.limits.max_body, progress.clone());
             let bounded = Bounded { body: incoming, left, progress, is_http_2 };
@@ -145,7 +150,7 @@ fn route_path<'p>(path: &'p str, place: &Place) -> &'p str {
 
 /// A request's body on its way, which ends with an error when more comes than the stage takes.
 struct Bounded {
-    body: Incoming,
+    body: Body,
     left: usize,
     progress: Arc<Progress>,
     is_http_2: bool,
@@ -178,7 +183,7 @@ impl hyper::body::Body for Bounded {
             }
             Some(Err(error)) => {
                 self.progress.note_broken();
-                return Poll::Ready(Some(Err(error.into())));
+                return Poll::Ready(Some(Err(error)));
             }
         };
         let length = frame.data_ref().map_or(0, Bytes::len);

@@ -99,7 +99,7 @@ fn close_slow_consumer(connection: &Connection, stage: &Stage, now: Tick) {
 
 /// A connection does not outlive the token that opened it, or the last fresh one.
 fn close_expired(connection: &Connection) {
-    let expiry = connection.client.identity.load().as_ref().and_then(|identity| identity.expiry);
+    let expiry = connection.client.identity.read().as_ref().and_then(|identity| identity.expiry);
     if let Some(expiry) = expiry.filter(|expiry| expiry.at <= Timestamp::now()) {
         let close = Close { code: expiry.close_code, ..Close::TOKEN_EXPIRED };
         connection.outbox.close(close, When::AfterPushes);

@@ -6,27 +6,27 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use hyper::ext::Protocol;
-use hyper::upgrade::OnUpgrade;
+use parking_lot::RwLock;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::socket;
 use crate::api::directory::Place;
 use crate::api::stage::Stage;
-use crate::connections::{Connection, Peer, When};
+use crate::connections::{Connection, Handover, Peer, When};
 use crate::engine::gateway_responses::HttpResponse;
-use crate::engine::reached::{Reached, reached};
-use crate::engine::{Accepted, CallbackBase, Engine, Opening, gateway_responses};
+use crate::engine::reached::Reached;
+use crate::engine::{Accepted, Engine, Opening, gateway_responses};
 use crate::model::answer::{self, Answer};
 use crate::model::body::Body;
 use crate::model::call::{Handshake, Reply};
@@ -61,15 +61,23 @@ pub fn required() -> Answer {
     answer
 }
 
+/// A handshake that leads to a stage.
+pub struct Asked<'a> {
+    pub request: Box<Request<Body>>,
+    /// As the client wrote it.
+    pub host: &'a str,
+    pub reached: Reached,
+    pub place: &'a Place,
+    pub stage: &'a Arc<Stage>,
+    /// The client, and how it reached us, as far as that can be believed.
+    pub peer: Peer,
+    /// What gives the connection to the socket's task.
+    pub handover: Handover,
+}
+
 /// Answers an upgrade request; with 101 (over HTTP/2: 200) if all goes well, and then a socket's task is at work.
-pub async fn accept(
-    engine: &Arc<Engine>,
-    place: &Place,
-    stage: &Arc<Stage>,
-    mut request: Request<Incoming>,
-    host: &str,
-    peer: Peer,
-) -> Answer {
+pub async fn accept(engine: &Arc<Engine>, asked: Asked<'_>) -> Answer {
+    let Asked { request, host, reached, place, stage, peer, handover } = asked;
     if engine.is_draining() {
         let text = "The gateway is stopping; connect again to reach another";
         return answer::error(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException", answer::message(text));
@@ -77,11 +85,10 @@ pub async fn accept(
     if let Err(answer) = check(&request) {
         return *answer;
     }
-    let on_upgrade = hyper::upgrade::on(&mut request);
-    let (mut head, _) = request.into_parts();
+    let (mut head, _) = (*request).into_parts();
     headers::name_host(&mut head);
     let accept_key = head.headers.get(SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
-    let client = client(place, stage, &engine.callback(), host, &head.headers, &peer);
+    let client = client(place, stage, reached, &head.headers, &peer);
     let connection = Arc::new(Connection::new(client));
     let handshake = Handshake {
         path: head.uri.path().to_owned(),
@@ -92,7 +99,7 @@ pub async fn accept(
         port: peer.local.port(),
         has_certificate: peer.certificate.is_some(),
     };
-    let opening = Handover { engine: engine.clone(), stage: stage.clone(), connection, on_upgrade, peer };
+    let opening = Settling { engine: engine.clone(), stage: stage.clone(), connection, handover };
     let accepted = if !stage.asks_about_handshakes() {
         opening.settle(handshake).await
     } else {
@@ -115,18 +122,17 @@ pub async fn accept(
     }
 }
 
-struct Handover {
+struct Settling {
     engine: Arc<Engine>,
     stage: Arc<Stage>,
     connection: Arc<Connection>,
-    on_upgrade: OnUpgrade,
-    peer: Peer,
+    handover: Handover,
 }
 
-impl Handover {
+impl Settling {
     /// Asks the backend; if it agrees, the connection is open and its socket's task waits for the 101.
     async fn settle(self, handshake: Handshake) -> Result<Option<HeaderValue>, Box<Answer>> {
-        let Handover { engine, stage, connection, on_upgrade, peer } = self;
+        let Settling { engine, stage, connection, handover } = self;
         let opening = Box::pin(engine.connect(&stage, &connection.client, &handshake)).await;
         let Accepted { subprotocol, place } = match opening {
             Ok(Opening::Accepted(accepted)) => accepted,
@@ -144,8 +150,7 @@ impl Handover {
         tasks.spawn(async move {
             // One of those that its address may have, until it is gone.
             let _place = place;
-            let socket = on_upgrade.await.ok().map(|upgraded| (peer.release)(upgraded));
-            match socket {
+            match handover.wire().await {
                 Some((socket, already_read)) => {
                     socket::run(engine, connection, stage, socket, already_read).await;
                 }
@@ -157,7 +162,7 @@ impl Handover {
     }
 }
 
-fn check(request: &Request<Incoming>) -> Result<(), Box<Answer>> {
+fn check(request: &Request<Body>) -> Result<(), Box<Answer>> {
     let headers = request.headers();
     let bad = |text: &str| {
         Err(Box::new(answer::error(StatusCode::BAD_REQUEST, "BadRequestException", answer::message(text))))
@@ -197,28 +202,22 @@ fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     })
 }
 
-fn client(
-    place: &Place,
-    stage: &Stage,
-    fallback: &CallbackBase,
-    host: &str,
-    request: &HeaderMap,
-    peer: &Peer,
-) -> Client {
+fn client(place: &Place, stage: &Stage, reached: Reached, request: &HeaderMap, peer: &Peer) -> Client {
     let id = ConnectionId::random(0);
-    let Reached { domain_name, url } = reached(host, &place.host, peer, fallback);
-    let callback_url = format!("{url}{}/@connections/{}", place.path(), id.path_segment());
+    let (path, segment) = (place.path(), id.path_segment());
+    let callback_url = [&*reached.url, &path, "/@connections/", &segment].concat();
     Client {
         id,
         id_header: id.header(),
         stage: stage.key.clone(),
-        domain_name: domain_name.into(),
+        domain_name: reached.domain_name,
         // A URL keeps its own escapes, so it is not encoded once more.
-        callback_url: HeaderValue::from_str(&callback_url).expect("hosts, paths and ids are visible ASCII"),
+        callback_url: HeaderValue::from_maybe_shared(Bytes::from(callback_url))
+            .expect("hosts, paths and ids are visible ASCII"),
         source_ip: peer.remote,
         user_agent: headers::last(request, USER_AGENT.as_str()).map(|agent| agent.into_owned().into()),
         connected_at: Timestamp::now(),
-        identity: ArcSwapOption::empty(),
+        identity: RwLock::default(),
     }
 }
 

@@ -19,11 +19,12 @@ use crate::model::call::{Call, ConnectionEvent, Handshake, Happening, Incoming, 
 use crate::model::client::{Client, StageKey};
 use crate::model::headers;
 use crate::model::limits;
+use crate::model::lines;
 use crate::model::refusal::{Kind, Refusal};
 use crate::model::settings::{
     Entry, Expression, Node, PositiveDuration, Reading, Setting, Table, TableName, Text, Value, choice, settings,
 };
-use crate::outbound::backends::{self, Backend, Headers, Keep, Outgoing, write_line};
+use crate::outbound::backends::{self, Backend, Headers, Keep, Outgoing};
 use crate::outbound::lambda as event;
 
 choice! {
@@ -236,7 +237,7 @@ impl HttpProxy {
         };
         let mut head = Vec::with_capacity(written.len() + body.len() + ROOM_FOR_LINES);
         head.extend_from_slice(written);
-        let mut line = |name: &HeaderName, value: &[u8]| write_line(name, value, &mut head);
+        let mut line = |name: &HeaderName, value: &[u8]| lines::write(name, value, &mut head);
         line(&CONTENT_TYPE, content_type.as_bytes());
         line(&ACCEPT, b"application/json");
         match &call.trace {
@@ -388,7 +389,7 @@ fn written(target: &Uri, fixed: &HeaderMap) -> Vec<u8> {
     let mut text =
         format!("POST {} HTTP/1.1\r\n", target.path_and_query().map_or("/", |target| target.as_str())).into_bytes();
     for (name, value) in fixed {
-        write_line(name, value.as_bytes(), &mut text);
+        lines::write(name, value.as_bytes(), &mut text);
     }
     text
 }
