@@ -93,6 +93,11 @@ impl HttpRoute {
         !is_proxied || !self.request_parameters.is_empty() || !self.response_parameters.is_empty()
     }
 
+    /// Nobody but the backend looks at the headers.
+    pub fn passes_on_unread(&self) -> bool {
+        !self.reads_headers() && !self.upgrade && self.admission.is_open() && !self.needs_body()
+    }
+
     /// The request's body must be there as a whole before anything is sent.
     pub fn needs_body(&self) -> bool {
         self.request_parameters.reads_body() || self.integration.reads_body()

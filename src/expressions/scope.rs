@@ -184,6 +184,7 @@ mod tests {
             .unwrap()
             .into_parts();
         let request = HttpRequest {
+            stamp: None,
             hidden_stage: None,
             stage: StageKey { api: "pets".into(), stage: "prod".into() },
             head,

@@ -6,13 +6,14 @@
 
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::FORWARDED;
+use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
-use super::headers;
+use super::{headers, lines};
 
 /// The last hop: a connection that this gateway accepted, and what was asked for on it.
 #[derive(Debug, Clone, Copy)]
@@ -57,16 +58,17 @@ pub fn resolve(headers: &HeaderMap, hop: &Hop<'_>, trusted: &[IpNet]) -> Origin 
 pub fn extend(headers: &mut HeaderMap, hop: &Hop<'_>, trusted: &[IpNet]) {
     let peer = hop.peer.to_canonical();
     if !is_trusted(peer, trusted) {
+        remove(headers);
         return Stamp::of_stranger(hop).put(headers);
     }
     let way = Way::of(headers, peer, trusted);
     let origin = way.origin(headers, hop);
     let (addresses, elements) = (way.addresses(headers), way.elements(headers, &origin));
     let mut stamp = Stamp::new(hop, &origin, addresses, elements);
-    if headers.contains_key(X_FORWARDED_HOST) {
+    if headers.contains_key(&X_FORWARDED_HOST) {
         stamp.host = None;
     }
-    stamp.write(headers);
+    stamp.put(headers);
 }
 
 /// What a backend is told about one hop. That of a stranger is the same for all its requests on one connection.
@@ -97,20 +99,46 @@ impl Stamp {
         }
     }
 
-    /// In place of whatever the request says itself.
+    /// Into headers that say nothing of their own, or what was believed.
     pub fn put(&self, headers: &mut HeaderMap) {
-        remove(headers);
-        self.write(headers);
+        for (name, value) in self.lines() {
+            headers.insert(name, value.clone());
+        }
     }
 
-    fn write(&self, headers: &mut HeaderMap) {
-        headers.insert(X_FORWARDED_FOR, self.addresses.clone());
-        headers.insert(X_FORWARDED_PROTO, self.scheme.clone());
-        headers.insert(X_FORWARDED_PORT, self.port.clone());
-        if let Some(host) = &self.host {
-            headers.insert(X_FORWARDED_HOST, host.clone());
+    fn lines(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+        let host = self.host.as_ref().map(|host| (&X_FORWARDED_HOST, host));
+        let first =
+            [(&X_FORWARDED_FOR, &self.addresses), (&X_FORWARDED_PROTO, &self.scheme), (&X_FORWARDED_PORT, &self.port)];
+        first.into_iter().chain(host).chain([(&FORWARDED, &self.elements)])
+    }
+}
+
+/// What the gateway says in the head of a request that it passes on, where nobody looks at it before the backend does: lines
+/// that are written behind those of the client cost a fraction of headers in a map.
+#[derive(Debug, Clone)]
+pub struct Added {
+    pub stamp: Arc<Stamp>,
+    /// In place of the client's.
+    pub host: HeaderValue,
+    pub lines: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Added {
+    pub fn write(&self, into: &mut Vec<u8>) {
+        lines::write(&HOST, self.host.as_bytes(), into);
+        for (name, value) in self.stamp.lines().chain(self.lines.iter().map(|(name, value)| (name, value))) {
+            lines::write(name, value.as_bytes(), into);
         }
-        headers.insert(FORWARDED, self.elements.clone());
+    }
+
+    /// As headers, for those who do need a map.
+    pub fn put(self, headers: &mut HeaderMap) {
+        self.stamp.put(headers);
+        headers.insert(HOST, self.host);
+        for (name, value) in self.lines {
+            headers.append(name, value);
+        }
     }
 }
 
@@ -144,13 +172,13 @@ enum Kind {
 impl Way {
     fn of(headers: &HeaderMap, peer: IpAddr, trusted: &[IpNet]) -> Way {
         let mut way = Way { hops: Vec::new(), told_by: Kind::Neither, scheme: None };
-        if headers.contains_key(X_FORWARDED_FOR) {
+        if headers.contains_key(&X_FORWARDED_FOR) {
             way.told_by = Kind::XForwardedFor;
             let entries = from_the_end(headers, &X_FORWARDED_FOR).map(|entry| Some((address(entry)?, None)));
             way.walk(entries, peer, trusted);
-        } else if headers.contains_key(FORWARDED) {
+        } else if headers.contains_key(&FORWARDED) {
             way.told_by = Kind::Forwarded;
-            let lines = headers.get_all(FORWARDED).iter().rev();
+            let lines = headers.get_all(&FORWARDED).iter().rev();
             let elements = lines.flat_map(|line| Unquoted::split(line.as_bytes(), b',')).filter(|one| !one.is_empty());
             way.walk(elements.map(element), peer, trusted);
         }
@@ -204,7 +232,7 @@ impl Way {
 
     /// `Forwarded` up to the peer. Where only `X-Forwarded-For` came, what it says is folded in.
     fn elements(&self, headers: &HeaderMap, origin: &Origin) -> Vec<u8> {
-        if headers.contains_key(FORWARDED) {
+        if headers.contains_key(&FORWARDED) {
             return joined(headers, &FORWARDED);
         }
         let mut list = Vec::with_capacity(32 * self.hops.len());
@@ -410,10 +438,11 @@ fn scheme(text: &[u8]) -> Option<&'static str> {
     }
 }
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+static FORWARDED: HeaderName = http::header::FORWARDED;
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 #[cfg(test)]
 #[path = "forwarded_tests.rs"]

@@ -183,7 +183,7 @@ fn hosts_and_ipv6_addresses_are_quoted_where_they_must_be() {
         let mut sent = HeaderMap::new();
         extend(&mut sent, &hop, &[]);
         let wanted = format!("by=\"[2001:db8::1]\";for=\"[2001:db8::2]\"{wanted};proto=https");
-        assert_eq!(sent[FORWARDED], wanted);
+        assert_eq!(sent[&FORWARDED], wanted);
         assert_eq!(sent["x-forwarded-for"], "2001:db8::2");
     };
     check("example.com", ";host=example.com");

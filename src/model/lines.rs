@@ -40,16 +40,15 @@ pub enum Wrong {
     Value(#[from] InvalidHeaderValue),
 }
 
-/// The headers that `lines` of `head` are, with room for some more.
-pub fn headers(head: &[u8], lines: &[httparse::Header<'_>], room: usize) -> Result<HeaderMap, Wrong> {
-    // Copied once; the values are pieces of it.
-    let text = Bytes::copy_from_slice(head);
+/// The headers that `lines` of `head` are, with room for some more. `text` is the same as `head`, and the values are pieces of
+/// it.
+pub fn headers(text: &Bytes, head: &[u8], lines: &[httparse::Header<'_>], room: usize) -> Result<HeaderMap, Wrong> {
     let mut headers = HeaderMap::with_capacity(lines.len() + room);
     for line in lines {
         let name = HeaderName::from_bytes(line.name.as_bytes())?;
         let value = match line.value.is_empty() {
             true => HeaderValue::from_static(""),
-            false => HeaderValue::from_maybe_shared(text.slice_ref(within(&text, head, line.value)))?,
+            false => HeaderValue::from_maybe_shared(piece(text, head, line.value))?,
         };
         headers.append(name, value);
     }
@@ -57,9 +56,9 @@ pub fn headers(head: &[u8], lines: &[httparse::Header<'_>], room: usize) -> Resu
 }
 
 /// The same piece of the copy as `piece` is of the original.
-fn within<'a>(copy: &'a Bytes, original: &[u8], piece: &[u8]) -> &'a [u8] {
+pub fn piece(copy: &Bytes, original: &[u8], piece: &[u8]) -> Bytes {
     let start = piece.as_ptr() as usize - original.as_ptr() as usize;
-    &copy[start..start + piece.len()]
+    copy.slice(start..start + piece.len())
 }
 
 /// The members of a list, between its commas.

@@ -8,11 +8,14 @@ use bytes::Bytes;
 use http::request::Parts;
 
 use super::client::StageKey;
+use super::forwarded::Stamp;
 
 pub struct HttpRequest {
     pub stage: StageKey,
     /// As it came: the target in origin form, and every header.
     pub head: Parts,
+    /// What its headers do not say yet of the hop to us, because nobody but the backend wants to know.
+    pub stamp: Option<Arc<Stamp>>,
     /// How much of the path is the API's base path.
     pub base_path: usize,
     /// How much of the path is base path and stage segment.

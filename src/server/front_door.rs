@@ -126,8 +126,11 @@ impl FrontDoor {
             (_, handover) => (None, handover),
         };
         let tells_backend = socket.as_ref().is_none_or(|((_, stage), _)| stage.asks_about_handshakes());
-        let peer = believed(&gateway, &mut request, (&known, memory), peer, tells_backend);
+        let (peer, stamp) = believed(&gateway, &mut request, (&known, memory), peer, tells_backend);
         if let Some(((place, stage), handover)) = socket {
+            if let Some(stamp) = stamp {
+                stamp.put(request.headers_mut());
+            }
             let reached = known.reached(place, &peer, &gateway);
             let asked = upgrade::Asked { request, host: &known.host, reached, place, stage, peer, handover };
             return Box::pin(upgrade::accept(&self.engine, asked)).await;
@@ -139,7 +142,7 @@ impl FrontDoor {
             };
             if is_theirs {
                 let domain_name = known.reached(place, &peer, &gateway).domain_name;
-                let arrived = Arrived { request, domain_name, place, stage, peer, handover };
+                let arrived = Arrived { request, domain_name, place, stage, peer, stamp, handover };
                 return Box::pin(requests::answer(&self.engine, arrived)).await;
             }
         }
@@ -206,32 +209,26 @@ impl FrontDoor {
     }
 }
 
-/// The client behind trusted proxies, and the request's headers with this hop written into them if a backend gets to
-/// see them.
+/// The client behind trusted proxies; and if a backend gets to see the request's headers, what is still to be written into
+/// them of this hop.
 fn believed(
     gateway: &Gateway,
     request: &mut Request<Body>,
     (known, memory): (&Known, &Memory),
     peer: &Peer,
     tells_backend: bool,
-) -> Peer {
+) -> (Peer, Option<Arc<Stamp>>) {
     join_cookies(request);
     let trusted = &gateway.settings.trusted_proxies;
     if !forwarded::is_trusted(peer.remote, trusted) {
-        if tells_backend {
-            // Of this hop, and of what the way to the backend adds: the map grows once.
-            request.headers_mut().reserve(12);
-            memory.stamp(known, peer).put(request.headers_mut());
-        } else {
-            forwarded::remove(request.headers_mut());
-        }
-        return peer.clone();
+        forwarded::remove(request.headers_mut());
+        return (peer.clone(), tells_backend.then(|| memory.stamp(known, peer)));
     }
     let hop = Hop { peer: peer.remote, local: peer.local, scheme: peer.scheme, host: &known.host };
     let origin = forwarded::resolve(request.headers(), &hop, trusted);
     forwarded::extend(request.headers_mut(), &hop, trusted);
     let local = SocketAddr::new(peer.local.ip(), origin.port);
-    Peer { remote: origin.address, local, scheme: origin.scheme, ..peer.clone() }
+    (Peer { remote: origin.address, local, scheme: origin.scheme, ..peer.clone() }, None)
 }
 
 /// RFC 9113 section 8.2.3: HTTP/2 may split cookies over lines, and nothing else may see them so.

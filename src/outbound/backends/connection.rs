@@ -184,7 +184,7 @@ impl Connection {
         self.read(cx, |_, _| Ok(())).is_ready()
     }
 
-    fn begin(&mut self, Outgoing { head, body, wanted }: Outgoing) {
+    fn begin(&mut self, Outgoing { head, body, wanted, added }: Outgoing) {
         self.written = 0;
         self.wanted = wanted;
         let (body, flow) = match body {
@@ -204,7 +204,7 @@ impl Connection {
                     None => Length::Known(body.len() as u64),
                     Some(flow) => Sending::length(&parts.headers, flow),
                 };
-                head::write(&parts, length, &mut self.out);
+                head::write(&parts, added.as_deref(), length, &mut self.out);
                 self.sending = flow.map(|flow| Sending::new(flow, length, &parts.headers));
                 self.method = parts.method;
             }

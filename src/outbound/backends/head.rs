@@ -4,11 +4,13 @@
 
 use std::mem::MaybeUninit;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use super::framing::{Chunks, Framing, Malformed};
+use crate::model::forwarded::Added;
 use crate::model::limits;
 use crate::model::lines::{self, decimal, list};
 
@@ -27,6 +29,9 @@ pub enum Headers {
     /// nothing of the others saves most of what a head costs.
     OfBytes,
 }
+
+/// Headers that an answer gets on its way to the client, so that its map need not grow.
+const ROOM: usize = 2;
 
 /// What an answer's head says.
 #[derive(Debug)]
@@ -48,16 +53,19 @@ pub enum Length {
 }
 
 /// Writes a request's head. The length is said as it is, whatever the headers say of one.
-pub fn write(parts: &Parts, length: Length, into: &mut Vec<u8>) {
+pub fn write(parts: &Parts, added: Option<&Added>, length: Length, into: &mut Vec<u8>) {
     into.extend_from_slice(parts.method.as_str().as_bytes());
     into.push(b' ');
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     into.extend_from_slice(target.as_bytes());
     into.extend_from_slice(b" HTTP/1.1\r\n");
     for (name, value) in &parts.headers {
-        if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
+        if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING && (added.is_none() || *name != HOST) {
             lines::write(name, value.as_bytes(), into);
         }
+    }
+    if let Some(added) = added {
+        added.write(into);
     }
     match length {
         // RFC 9110 section 8.6: said by methods that mostly have a body, and where the client said it.
@@ -93,7 +101,10 @@ pub fn read(bytes: &[u8], asked: &Method, wanted: Headers) -> Result<Option<Pars
         && (!is_old || said.keep_alive)
         && !matches!(framing, Framing::UntilClose);
     let headers = match wanted {
-        Headers::All => lines::headers(&bytes[..length], answer.headers, 0).map_err(|_| Malformed::Header)?,
+        Headers::All => {
+            let text = Bytes::copy_from_slice(&bytes[..length]);
+            lines::headers(&text, bytes, answer.headers, ROOM).map_err(|_| Malformed::Header)?
+        }
         Headers::OfBytes if said.is_bytes => {
             HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))])
         }
@@ -174,7 +185,7 @@ mod tests {
     fn check_write(request: http::request::Builder, length: Length, wanted: &str) {
         let (parts, ()) = request.body(()).expect("a request").into_parts();
         let mut text = Vec::new();
-        write(&parts, length, &mut text);
+        write(&parts, None, length, &mut text);
         assert_eq!(String::from_utf8(text).expect("text"), wanted);
     }
 

@@ -10,6 +10,7 @@ use hyper::body::Body as _;
 use super::Error;
 use super::head::Headers;
 use crate::model::body::{Body, Unread};
+use crate::model::forwarded::Added;
 use crate::model::limits;
 use crate::model::lines;
 
@@ -19,6 +20,8 @@ pub struct Outgoing {
     pub body: Body,
     /// What is read of the answer's headers.
     pub wanted: Headers,
+    /// What is said beside the headers.
+    pub added: Option<Box<Added>>,
 }
 
 /// A request's head.
@@ -33,12 +36,12 @@ pub enum Head {
 impl Outgoing {
     pub fn of(request: Request<Body>) -> Self {
         let (parts, body) = request.into_parts();
-        Self { head: Head::Parts(Box::new(parts)), body, wanted: Headers::All }
+        Self { head: Head::Parts(Box::new(parts)), body, wanted: Headers::All, added: None }
     }
 
     /// A POST whose head is text already.
     pub fn posted(head: Vec<u8>, body: Bytes, wanted: Headers) -> Self {
-        Self { head: Head::Written(head), body: Body::Whole(body), wanted }
+        Self { head: Head::Written(head), body: Body::Whole(body), wanted, added: None }
     }
 
     /// Doing it twice is as good as once, and it can be sent twice.
@@ -54,7 +57,8 @@ impl Outgoing {
         match (&self.head, &self.body) {
             (Head::Parts(parts), Body::Whole(whole)) if self.is_repeatable() => {
                 let head = Head::Parts(parts.clone());
-                Some(Outgoing { head, body: Body::Whole(whole.clone()), wanted: self.wanted })
+                let added = self.added.clone();
+                Some(Outgoing { head, body: Body::Whole(whole.clone()), wanted: self.wanted, added })
             }
             _ => None,
         }
@@ -82,6 +86,9 @@ impl Outgoing {
         let Head::Parts(parts) = self.head else { unreachable!("text is only written for HTTP/1.1") };
         let mut request = Request::from_parts(*parts, self.body);
         *request.version_mut() = Version::HTTP_2;
+        if let Some(added) = self.added {
+            added.put(request.headers_mut());
+        }
         let host = request.headers_mut().remove(HOST);
         let authority = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
         let mut parts = std::mem::take(request.uri_mut()).into_parts();

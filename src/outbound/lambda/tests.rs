@@ -55,6 +55,7 @@ impl Sent<'_> {
     fn event_of(self, format: Format, head: http::request::Parts, body: &[u8]) -> Value {
         let owned = |(name, value): &(&str, &str)| ((*name).into(), (*value).to_owned());
         let request = HttpRequest {
+            stamp: None,
             hidden_stage: None,
             stage: StageKey { api: "pets".into(), stage: self.stage.into() },
             head,

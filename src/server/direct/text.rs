@@ -27,9 +27,6 @@ pub struct Whole {
     pub closes: bool,
 }
 
-/// Headers that the way to a backend adds, so that the map of a request need not grow. Few handshakes go to one.
-const ROOM: usize = 12;
-
 /// Reads the request that `bytes` are, if it is one of the usual kind.
 pub fn read(bytes: &[u8]) -> Option<Whole> {
     let mut found = [const { MaybeUninit::uninit() }; limits::HEADERS];
@@ -48,9 +45,10 @@ pub fn read(bytes: &[u8]) -> Option<Whole> {
     }
     let mut whole = Box::new(Request::new(Body::Whole(Bytes::copy_from_slice(body))));
     *whole.method_mut() = method(request.method?)?;
-    *whole.uri_mut() = Uri::try_from(target).ok()?;
-    *whole.headers_mut() =
-        lines::headers(&bytes[..length], request.headers, if said.upgrade { 0 } else { ROOM }).ok()?;
+    // Copied once; what the request says are pieces of it.
+    let text = Bytes::copy_from_slice(&bytes[..length]);
+    *whole.uri_mut() = Uri::from_maybe_shared(lines::piece(&text, bytes, target.as_bytes())).ok()?;
+    *whole.headers_mut() = lines::headers(&text, bytes, request.headers, 0).ok()?;
     Some(Whole { request: whole, wants_upgrade: said.upgrade, closes: said.close })
 }
 
@@ -122,9 +120,6 @@ const FRAME: usize = 128;
 pub fn write(answer: &Answer) -> Option<Written<'_>> {
     let (status, headers) = (answer.status(), answer.headers());
     let Body::Whole(body) = answer.body() else { return None };
-    if headers.contains_key(TRANSFER_ENCODING) || headers.contains_key(TRAILER) {
-        return None;
-    }
     let has_body = !(status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED));
     let body = if has_body { &body[..] } else { b"" };
     let copied = if body.len() <= COPIED_BODY { body.len() } else { 0 };
@@ -139,6 +134,9 @@ pub fn write(answer: &Answer) -> Option<Written<'_>> {
                 has_length = true;
             }
             continue;
+        }
+        if *name == TRANSFER_ENCODING || *name == TRAILER {
+            return None;
         }
         has_date |= *name == DATE;
         keeps &= *name != CONNECTION || !closes(value);

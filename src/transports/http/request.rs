@@ -19,6 +19,7 @@ use crate::engine::{Asked, Engine};
 use crate::model::answer::Answer;
 use crate::model::body::{Body, BodyError, Progress};
 use crate::model::clock::Tick;
+use crate::model::forwarded::Stamp;
 use crate::model::headers;
 use crate::model::refusal::Kind;
 use crate::model::request::HttpRequest;
@@ -32,6 +33,8 @@ pub struct Arrived<'a> {
     pub stage: &'a Arc<HttpStage>,
     /// The client, and how it reached us, as far as that can be believed.
     pub peer: Peer,
+    /// What is still to be said of the hop to us.
+    pub stamp: Option<Arc<Stamp>>,
     /// What gives the connection to whoever is to speak on it, where another protocol is asked for.
     pub handover: Option<Handover>,
 }
@@ -53,7 +56,7 @@ pub fn carries_upgrade<B>(request: &Request<B>, place: &Place, stage: &HttpStage
 
 /// Answers one request.
 pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
-    let Arrived { request, domain_name, place, stage, peer, handover } = arrived;
+    let Arrived { request, domain_name, place, stage, peer, stamp, handover } = arrived;
     let protocol = handover.as_ref().and_then(|_| protocol(&request));
     let method = method(&request);
     let is_http_2 = request.version() == Version::HTTP_2;
@@ -71,9 +74,18 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
         Outcome::Nothing => (Err(Kind::NotFound.because("no route")), Vec::new()),
         Outcome::DotSegment => (Err(Kind::BadRequest.because("a dot segment in the path")), Vec::new()),
     };
+    let stamp = match (&route, stamp) {
+        (Ok(route), Some(stamp)) if route.passes_on_unread() => Some(stamp),
+        (_, Some(stamp)) => {
+            stamp.put(&mut head.headers);
+            None
+        }
+        (_, None) => None,
+    };
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let is_too_long = declared.is_some_and(|declared| declared > stage.limits.max_body as u64);
     let asked = Box::new(HttpRequest {
+        stamp,
         stage: stage.key.clone(),
         base_path: place.base_path.len(),
         stage_path: head.uri.path().len() - route_path.len(),

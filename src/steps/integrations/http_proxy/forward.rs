@@ -16,6 +16,7 @@ use super::{X_AMZN_TRACE_ID, refusal};
 use crate::expressions::target::has_dot_segment;
 use crate::model::body::{Body, Progress};
 use crate::model::call::{Call, Reply};
+use crate::model::forwarded::Added;
 use crate::model::headers;
 use crate::model::refusal::{Kind, Refusal};
 use crate::model::request::HttpRequest;
@@ -56,6 +57,8 @@ pub struct Outgoing {
     pub path: String,
     /// Encoded, without its `?`.
     pub query: Option<String>,
+    /// What is said beside the headers.
+    pub added: Option<Box<Added>>,
 }
 
 impl Forward {
@@ -68,20 +71,31 @@ impl Forward {
     ) -> Result<Outgoing, Refusal> {
         let head = &request.head;
         keep_carried(&mut headers);
-        headers.insert(HOST, self.host.clone());
-        headers.append(VIA, via(head.version));
-        if call.trace.is_some() {
-            headers.insert(X_AMZN_TRACE_ID, call.trace_id());
-            call.pass_trace_on(&mut headers);
-        } else {
-            headers.entry(X_AMZN_TRACE_ID).or_insert_with(|| call.trace_id());
-        }
+        let via = (VIA, via(head.version));
+        let trace_id = match &call.trace {
+            Some(_) => {
+                headers.remove(X_AMZN_TRACE_ID);
+                call.pass_trace_on(&mut headers);
+                Some((X_AMZN_TRACE_ID, call.trace_id()))
+            }
+            None => (!headers.contains_key(X_AMZN_TRACE_ID)).then(|| (X_AMZN_TRACE_ID, call.trace_id())),
+        };
+        let (host, lines) = (self.host.clone(), [via].into_iter().chain(trace_id));
+        let added = match &request.stamp {
+            Some(stamp) => Some(Box::new(Added { stamp: stamp.clone(), host, lines: lines.collect() })),
+            None => {
+                headers.insert(HOST, host);
+                lines.for_each(|(name, value)| _ = headers.append(name, value));
+                None
+            }
+        };
         if let Some(granted) = call.granted() {
             for (name, value) in &granted.headers {
                 headers.insert(name, value.clone());
             }
         }
         Ok(Outgoing {
+            added,
             method: self.method.clone().unwrap_or_else(|| head.method.clone()),
             headers,
             path: self.target.path(request)?,
@@ -92,13 +106,13 @@ impl Forward {
     /// Sends a request. The answer's head must come within the timeout, counted from the last piece of the
     /// request's body.
     pub async fn send(&self, outgoing: Outgoing, body: Body, progress: &Progress) -> Result<Reply<Body>, Refusal> {
-        let mut request = self.request(outgoing, body)?;
-        let headers = request.headers_mut();
-        if headers.remove(TE).is_some_and(|te| accepts_trailers(&te)) {
-            headers.insert(TE, HeaderValue::from_static("trailers"));
+        let mut outgoing = outgoing;
+        if outgoing.headers.remove(TE).is_some_and(|te| accepts_trailers(&te)) {
+            outgoing.headers.insert(TE, HeaderValue::from_static("trailers"));
         }
-        let progress = matches!(request.body(), Body::Flowing(_)).then_some(progress);
-        let answer = self.backend.forward(backends::Outgoing::of(request), self.patience(progress)).await;
+        let outgoing = self.request(outgoing, body)?;
+        let progress = matches!(outgoing.body, Body::Flowing(_)).then_some(progress);
+        let answer = self.backend.forward(outgoing, self.patience(progress)).await;
         reply(answer.map_err(|error| refused(error, progress))?)
     }
 
@@ -108,14 +122,15 @@ impl Forward {
         outgoing: Outgoing,
         protocol: HeaderValue,
     ) -> Result<(Reply<Body>, Option<Switched>), Refusal> {
-        let mut request = self.request(outgoing, Body::default())?;
+        let mut outgoing = outgoing;
         // There is no body, whatever the client said of one.
-        request.headers_mut().remove(CONTENT_LENGTH);
-        request.headers_mut().remove(TE);
-        request.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        request.headers_mut().insert(UPGRADE, protocol);
-        let (answer, stream) =
-            self.backend.upgrade(backends::Outgoing::of(request), self.patience(None)).await.map_err(refusal)?;
+        for name in [CONTENT_LENGTH, TRANSFER_ENCODING, TE] {
+            outgoing.headers.remove(name);
+        }
+        outgoing.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        outgoing.headers.insert(UPGRADE, protocol);
+        let outgoing = self.request(outgoing, Body::default())?;
+        let (answer, stream) = self.backend.upgrade(outgoing, self.patience(None)).await.map_err(refusal)?;
         let accepted = answer.headers.get(UPGRADE).cloned().filter(|_| stream.is_some());
         let mut reply = match stream {
             Some(_) => switched(answer),
@@ -128,36 +143,38 @@ impl Forward {
         Ok((reply, stream))
     }
 
-    fn request(&self, outgoing: Outgoing, body: Body) -> Result<Request<Body>, Refusal> {
-        let Outgoing { method, mut headers, path, query } = outgoing;
+    fn request(&self, outgoing: Outgoing, body: Body) -> Result<backends::Outgoing, Refusal> {
+        let Outgoing { method, mut headers, path, query, added } = outgoing;
         let target = match query {
             Some(query) => format!("{path}?{query}"),
             None => path,
         };
         let uri = Uri::from_maybe_shared(Bytes::from(target))
             .map_err(|error| Kind::Internal.because(format_args!("no URI for the backend: {error}")))?;
-        let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-        if let (Some(first), Some(_)) = (lengths.next().cloned(), lengths.next()) {
-            if headers.get_all(CONTENT_LENGTH).iter().any(|other| other != first) {
-                return Err(Kind::BadRequest.because("several lengths"));
+        let (mut has_length, mut has_coding) = (false, false);
+        for name in headers.keys() {
+            has_length |= *name == CONTENT_LENGTH;
+            has_coding |= *name == TRANSFER_ENCODING;
+        }
+        if has_length {
+            one_length(&mut headers)?;
+            if body.is_end_stream() {
+                headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
             }
-            headers.insert(CONTENT_LENGTH, first);
         }
-        if body.is_end_stream() && headers.contains_key(CONTENT_LENGTH) {
-            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
-        }
-        if headers.remove(TRANSFER_ENCODING).is_some() || headers.get(CONTENT_LENGTH).is_none() {
+        if has_coding {
+            headers.remove(TRANSFER_ENCODING);
             headers.remove(CONTENT_LENGTH);
-            if body.size_hint().exact().is_none() {
-                // Said aloud, because methods that rarely have a body would lose theirs.
-                headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
+        }
+        if (has_coding || !has_length) && body.size_hint().exact().is_none() {
+            // Said aloud, because methods that rarely have a body would lose theirs.
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        Ok(request)
+        Ok(backends::Outgoing { added, ..backends::Outgoing::of(request) })
     }
 
     fn patience<'p>(&self, progress: Option<&'p Progress>) -> Patience<'p> {
@@ -252,6 +269,18 @@ fn filled(query: &[Piece], request: &HttpRequest) -> String {
         }
     }
     text
+}
+
+/// Several lines that say the same length become one.
+fn one_length(headers: &mut HeaderMap) -> Result<(), Refusal> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    if let (Some(first), Some(_)) = (lengths.next().cloned(), lengths.next()) {
+        if headers.get_all(CONTENT_LENGTH).iter().any(|other| other != first) {
+            return Err(Kind::BadRequest.because("several lengths"));
+        }
+        headers.insert(CONTENT_LENGTH, first);
+    }
+    Ok(())
 }
 
 /// A status that no client knows how to read is none that is passed on.

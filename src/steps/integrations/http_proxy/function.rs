@@ -41,6 +41,7 @@ impl Function {
             headers,
             path: request.event_path().into_owned(),
             query: request.query().map(str::to_owned),
+            added: None,
         })
     }
 
@@ -98,6 +99,7 @@ fn as_seen(request: &HttpRequest, seen: Outgoing) -> Result<HttpRequest, Refusal
     head.headers = seen.headers;
     Ok(HttpRequest {
         stage: request.stage.clone(),
+        stamp: None,
         head,
         base_path: 0,
         stage_path: 0,
