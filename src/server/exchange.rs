@@ -24,6 +24,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::direct::{self, Unusual};
@@ -47,8 +48,8 @@ struct Exchange {
 /// What becomes of an HTTP/1.1 connection.
 enum Ended {
     Over,
-    /// Nothing was asked since then; the connection may go on. Of what comes next the beginning may have been read.
-    Resting(Wire, Bytes, Tick),
+    /// Nothing was asked for that long; the connection may go on. Of what comes next the beginning may have been read.
+    Resting(Wire, Bytes, Duration),
     /// It began with HTTP/2's preface.
     Http2(Wire, Bytes),
 }
@@ -71,7 +72,7 @@ pub async fn serve(accepted: Accepted, door: Arc<FrontDoor>) {
     if is_http_2 {
         return Box::pin(exchange.http_2(wire, Bytes::new())).await;
     }
-    let (mut first, mut since) = (Bytes::new(), Tick::now());
+    let (mut first, mut since) = (Bytes::new(), Instant::now());
     loop {
         let unusual = match first.is_empty() {
             true => direct::serve(&*exchange, wire, since).await,
@@ -80,7 +81,10 @@ pub async fn serve(accepted: Accepted, door: Arc<FrontDoor>) {
         let Some(unusual) = unusual else { return };
         match Box::pin(exchange.clone().http_1(unusual)).await {
             Ended::Over => return,
-            Ended::Resting(resting, read, quiet) => (wire, first, since) = (resting, read, quiet),
+            Ended::Resting(resting, read, quiet) => {
+                let now = Instant::now();
+                (wire, first, since) = (resting, read, now.checked_sub(quiet).unwrap_or(now));
+            }
             Ended::Http2(wire, first) => return Box::pin(exchange.http_2(wire, first)).await,
         }
     }
@@ -158,6 +162,8 @@ impl Exchange {
             let until_rest = if self.pace.may_rest() { limits::REST.saturating_sub(idle) } else { Duration::MAX };
             let look = self.pace.next_look(patience).min(until_rest.max(Duration::from_millis(1)));
             tokio::select! {
+                // First of all what is there already: an answer that hyper is given to write has begun before any closing.
+                biased;
                 ended = &mut connection => {
                     // Any other error is the client's leaving, or a request that hyper has answered itself.
                     let Err(error) = ended else { return Ended::Over };
@@ -172,11 +178,11 @@ impl Exchange {
                     if self.pace.is_over(patience) {
                         return Ended::Over;
                     }
-                    let since = self.pace.idle_since().filter(|since| Tick::now().since(*since) >= limits::REST);
-                    if let Some(since) = since && self.pace.may_rest() && !is_closing {
+                    let quiet = self.pace.idle_for(Tick::now()).filter(|quiet| *quiet >= limits::REST);
+                    if let Some(quiet) = quiet && self.pace.may_rest() && !is_closing {
                         let Some(parts) = connection.into_parts() else { return Ended::Over };
                         let (wire, first) = parts.io.into_inner().rest(parts.read_buf);
-                        return Ended::Resting(wire, first, since);
+                        return Ended::Resting(wire, first, quiet);
                     }
                 }
                 () = closing.as_mut() => {

@@ -146,14 +146,9 @@ impl Pace {
     }
 
     /// Since when nothing has been asked, if everything was answered and taken.
-    pub fn idle_since(&self) -> Option<Tick> {
-        let (doing, since) = self.doing();
-        (doing == WAITING && self.stalled.load(Relaxed) == 0).then_some(since)
-    }
-
-    /// For how long nothing has been asked, in the same sense.
     pub fn idle_for(&self, now: Tick) -> Option<Duration> {
-        self.idle_since().map(|since| now.since(since))
+        let (doing, since) = self.doing();
+        (doing == WAITING && self.stalled.load(Relaxed) == 0).then(|| now.since(since))
     }
 
     pub fn is_over(&self, patience: Duration) -> bool {

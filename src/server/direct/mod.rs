@@ -5,6 +5,8 @@
 //! small request cost. Here a connection has no state between requests: one read, one answer, one write. What is unusual in
 //! any way (`text.rs` says what) is hyper's, which gets the bytes as if nobody had seen them; so does an answer that flows.
 
+#[cfg(test)]
+mod tests;
 mod text;
 
 use std::cell::RefCell;
@@ -15,8 +17,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Request;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use http::{Request, StatusCode};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
@@ -24,7 +26,6 @@ use tokio_util::sync::CancellationToken;
 use crate::connections::{Handover, Wire};
 use crate::model::answer::Answer;
 use crate::model::body::Body;
-use crate::model::clock::Tick;
 use crate::model::limits;
 use text::{Whole, Written};
 
@@ -57,7 +58,7 @@ pub trait Service {
 }
 
 /// Answers what comes on `wire`, on which nothing has happened since `since`, until it ends (`None`) or hyper is needed.
-pub async fn serve(service: &impl Service, wire: Wire, since: Tick) -> Option<Unusual> {
+pub async fn serve(service: &impl Service, wire: Wire, since: Instant) -> Option<Unusual> {
     let mut line = Line { wire, since, alarm: Alarm::default() };
     let mut closing = pin!(service.closing().cancelled());
     let mut cut = pin!(service.cut().cancelled());
@@ -65,7 +66,10 @@ pub async fn serve(service: &impl Service, wire: Wire, since: Tick) -> Option<Un
         let Whole { request, wants_upgrade, closes } = match poll_fn(|cx| line.poll_next(cx, closing.as_mut())).await {
             Came::Whole(whole) => whole,
             Came::Unusual(first) => return Some(Unusual { wire: line.wire, first, answer: None }),
-            Came::Nothing => return None,
+            Came::Nothing => {
+                line.shut_down().await;
+                return None;
+            }
         };
         let (sender, handover) = wants_upgrade.then(oneshot::channel).unzip();
         let mut early = Bytes::new();
@@ -87,21 +91,18 @@ pub async fn serve(service: &impl Service, wire: Wire, since: Tick) -> Option<Un
         };
         line.write(&out, body, cut.as_mut()).await?;
         if !keeps || service.closing().is_cancelled() {
-            let Line { wire, .. } = line;
-            // Nobody takes it if no other protocol was agreed on.
-            let left = match sender {
-                Some(sender) => sender.send((wire, early)).err().map(|(wire, _)| wire),
-                None => Some(wire),
-            };
-            if let Some(mut wire) = left {
-                let _ = wire.shutdown().await;
+            if let Some(sender) = sender.filter(|_| answer.status() == StatusCode::SWITCHING_PROTOCOLS) {
+                // Whoever shall have it is there, or the connection ends with this.
+                let _ = sender.send((line.wire, early));
+            } else {
+                line.shut_down().await;
             }
             return None;
         }
         if !early.is_empty() {
             return Some(Unusual { wire: line.wire, first: early, answer: None });
         }
-        line.since = Tick::now();
+        line.since = Instant::now();
     }
 }
 
@@ -109,7 +110,7 @@ pub async fn serve(service: &impl Service, wire: Wire, since: Tick) -> Option<Un
 struct Line {
     wire: Wire,
     /// When the last answer was written.
-    since: Tick,
+    since: Instant,
     alarm: Alarm,
 }
 
@@ -157,6 +158,16 @@ impl Line {
         })
     }
 
+    /// Says goodbye, where the protocol below has a word for it and the client still listens.
+    async fn shut_down(&mut self) {
+        poll_fn(|cx| {
+            // Looked at once: nobody waits for a client that is let go.
+            let _ = Pin::new(&mut self.wire).poll_shutdown(cx);
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Writes one after the other; `None` if the client does not take them, or not in time.
     async fn write(&mut self, out: &[u8], body: &[u8], mut cut: Pin<&mut impl Future>) -> Option<()> {
         let mut pieces = [IoSlice::new(out), IoSlice::new(body)];
@@ -170,7 +181,7 @@ impl Line {
             }
             let since = *stalled.get_or_insert_with(|| {
                 self.alarm.set(limits::STALLED_CLIENT);
-                Tick::now()
+                Instant::now()
             });
             self.alarm.poll(cx, since, limits::STALLED_CLIENT).map(|()| None)
         })
@@ -181,7 +192,7 @@ impl Line {
         wire: &mut Wire,
         cx: &mut Context<'_>,
         left: &mut &mut [IoSlice<'_>],
-        stalled: &mut Option<Tick>,
+        stalled: &mut Option<Instant>,
     ) -> Poll<Option<()>> {
         while !left.is_empty() {
             let polled = match &left[..] {
@@ -210,11 +221,11 @@ impl Alarm {
     }
 
     /// Waits until nothing has happened for that time.
-    fn poll(&mut self, cx: &mut Context<'_>, since: Tick, time: Duration) -> Poll<()> {
+    fn poll(&mut self, cx: &mut Context<'_>, since: Instant, time: Duration) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(tokio::time::sleep(time)));
         loop {
             ready!(sleep.as_mut().poll(cx));
-            let left = time.saturating_sub(Tick::now().since(since));
+            let left = time.saturating_sub(since.elapsed());
             if left.is_zero() {
                 return Poll::Ready(());
             }

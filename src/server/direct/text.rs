@@ -85,6 +85,7 @@ impl Said {
                 6 if is(&EXPECT) => return None,
                 7 if is(&UPGRADE) => said.upgrade = true,
                 7 if is(&TRAILER) => return None,
+                10 if is(&CONNECTION) && !line.value.is_ascii() => return None,
                 10 if is(&CONNECTION) => {
                     said.close |= list(line.value).any(|option| option.eq_ignore_ascii_case(b"close"));
                 }
