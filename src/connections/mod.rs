@@ -18,7 +18,7 @@ use crate::model::close::Close;
 use crate::model::id::ConnectionId;
 pub use connection::{Connection, Heartbeat, Traffic};
 pub use outbox::{Bounds, Error, Outgoing, When};
-pub use wire::{Handover, Peer, Wire, discard};
+pub use wire::{Handover, Peer, Slot, Speaking, Wire, discard};
 
 #[derive(Default)]
 pub struct Connections {

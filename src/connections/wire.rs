@@ -9,9 +9,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::upgrade::{OnUpgrade, Upgraded};
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
 
 use crate::model::body::Body;
 use crate::model::limits;
@@ -43,23 +44,69 @@ pub struct Peer {
     pub certificate: Option<Arc<ClientCertificate>>,
 }
 
-/// Gives back what an upgraded HTTP connection was carried by, and what was read behind the request, once the answer that
-/// agrees was written.
+/// Gives an upgraded HTTP connection to whoever is to speak on it, once the answer that agrees was written.
 pub enum Handover {
-    /// From whoever reads requests without hyper.
-    Own(oneshot::Receiver<(Wire, Bytes)>),
+    /// From whoever reads requests without hyper, whose task goes on with it.
+    Own(Slot),
     Hyper(OnUpgrade, Release),
 }
 
-/// Finds the connection in what hyper gives back.
+/// What a connection's task goes on with.
+#[derive(Clone, Default)]
+pub struct Slot(Arc<Mutex<Option<Speaker>>>);
+
+type Speaker = Box<dyn FnOnce(Wire, Bytes) -> Speaking + Send>;
+pub type Speaking = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Finds the connection in what hyper gives back, and what was read behind the request.
 pub type Release = Box<dyn FnOnce(Upgraded) -> (Wire, Bytes) + Send>;
 
 impl Handover {
-    /// `None` if the answer could not be written.
-    pub async fn wire(self) -> Option<(Wire, Bytes)> {
+    /// `speak` gets the connection, and what was read behind the request; nothing if the answer could not be written. It is
+    /// one of the `tasks` while it does.
+    pub fn go<F>(self, tasks: &TaskTracker, speak: impl FnOnce(Option<(Wire, Bytes)>) -> F + Send + 'static)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         match self {
-            Handover::Own(receiver) => receiver.await.ok(),
-            Handover::Hyper(upgrading, release) => upgrading.await.ok().map(release),
+            Handover::Own(slot) => {
+                let mut waiting = Waiting { speak: Some(speak), tasks: tasks.clone() };
+                *slot.0.lock() = Some(Box::new(move |wire, first| waiting.begin(Some((wire, first)))));
+            }
+            Handover::Hyper(upgrading, release) => {
+                tasks.spawn(async move { speak(upgrading.await.ok().map(release)).await });
+            }
+        }
+    }
+}
+
+impl Slot {
+    /// The connection is there.
+    pub fn speak(&self, wire: Wire, first: Bytes) -> Option<Speaking> {
+        let speaker = self.0.lock().take()?;
+        Some(speaker(wire, first))
+    }
+}
+
+/// Somebody who waits for a connection, and gets to know if there will be none.
+struct Waiting<S: FnOnce(Option<(Wire, Bytes)>) -> F, F: Future<Output = ()> + Send + 'static> {
+    speak: Option<S>,
+    tasks: TaskTracker,
+}
+
+impl<S: FnOnce(Option<(Wire, Bytes)>) -> F, F: Future<Output = ()> + Send + 'static> Waiting<S, F> {
+    fn begin(&mut self, connection: Option<(Wire, Bytes)>) -> Speaking {
+        match self.speak.take() {
+            Some(speak) => Box::pin(self.tasks.track_future(speak(connection))),
+            None => Box::pin(std::future::ready(())),
+        }
+    }
+}
+
+impl<S: FnOnce(Option<(Wire, Bytes)>) -> F, F: Future<Output = ()> + Send + 'static> Drop for Waiting<S, F> {
+    fn drop(&mut self) {
+        if self.speak.is_some() {
+            tokio::spawn(self.begin(None));
         }
     }
 }

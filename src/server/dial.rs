@@ -30,6 +30,6 @@ fn dial(door: &Arc<FrontDoor>, address: IpAddr) -> DuplexStream {
     let (scheme, local) = listener.unwrap_or(("http", SocketAddr::from(([127, 0, 0, 1], 80))));
     let wire = Wire::Other(Box::new(far));
     let accepted = Accepted { wire, remote: address, local, scheme, certificate: None, is_http_2: false };
-    door.connections().spawn(exchange::serve(accepted, door.clone()));
+    exchange::begin(door, exchange::serve(accepted, door.clone()));
     near
 }

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use super::direct::{self, Unusual};
 use super::front_door::{FrontDoor, Memory};
 use super::pace::{Pace, Paced, Served, Serving};
-use crate::connections::{Handover, Peer, Wire};
+use crate::connections::{Handover, Peer, Speaking, Wire};
 use crate::model::answer::Answer;
 use crate::model::body::Body;
 use crate::model::clock::Tick;
@@ -64,28 +64,49 @@ pub struct Accepted {
     pub is_http_2: bool,
 }
 
-/// Serves one connection until it ends.
-pub async fn serve(accepted: Accepted, door: Arc<FrontDoor>) {
+/// Begins a task for a connection, which is counted as the door's until another protocol is spoken on it.
+pub fn begin(door: &FrontDoor, serving: impl Future<Output = Option<Speaking>> + Send + 'static) {
+    let counted = door.connections().token();
+    // Boxed, so that nothing of it is kept for the life of a socket, and because tasks are moved several times.
+    let serving = Box::pin(serving);
+    tokio::spawn(async move {
+        let speaking = serving.await;
+        drop(counted);
+        if let Some(speaking) = speaking {
+            speaking.await;
+        }
+    });
+}
+
+/// Serves one connection until it ends, or speaks another protocol.
+pub async fn serve(accepted: Accepted, door: Arc<FrontDoor>) -> Option<Speaking> {
     let Accepted { mut wire, remote, local, scheme, certificate, is_http_2 } = accepted;
     let peer = Peer { remote, local, scheme, certificate };
     let exchange = Arc::new(Exchange { door, peer, pace: Arc::new(Pace::new()), memory: Memory::default() });
     if is_http_2 {
-        return Box::pin(exchange.http_2(wire, Bytes::new())).await;
+        Box::pin(exchange.http_2(wire, Bytes::new())).await;
+        return None;
     }
     let (mut first, mut since) = (Bytes::new(), Instant::now());
     loop {
         let unusual = match first.is_empty() {
-            true => direct::serve(&*exchange, wire, since).await,
-            false => Some(Unusual { wire, first, answer: None }),
+            true => match direct::serve(&*exchange, wire, since).await {
+                direct::Ended::Over => return None,
+                direct::Ended::Speaks(speaking) => return Some(speaking),
+                direct::Ended::Unusual(unusual) => unusual,
+            },
+            false => Unusual { wire, first, answer: None },
         };
-        let Some(unusual) = unusual else { return };
         match Box::pin(exchange.clone().http_1(unusual)).await {
-            Ended::Over => return,
+            Ended::Over => return None,
             Ended::Resting(resting, read, quiet) => {
                 let now = Instant::now();
                 (wire, first, since) = (resting, read, now.checked_sub(quiet).unwrap_or(now));
             }
-            Ended::Http2(wire, first) => return Box::pin(exchange.http_2(wire, first)).await,
+            Ended::Http2(wire, first) => {
+                Box::pin(exchange.http_2(wire, first)).await;
+                return None;
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use super::exchange::{self, Accepted};
 use super::front_door::FrontDoor;
 use super::proxy_protocol;
 use super::tls::{Acceptor, client_certificate};
-use crate::connections::Wire;
+use crate::connections::{Speaking, Wire};
 use crate::model::address::{Address, ListenAt};
 use crate::model::forwarded;
 
@@ -146,7 +146,7 @@ async fn accept_tcp(listener: TcpListener, at: SocketAddr, tls: Arc<ArcSwapOptio
                 let local = if at.ip().is_unspecified() { socket.local_addr() } else { Ok(at) };
                 let Ok(local) = local else { continue };
                 let (tls, door) = (tls.load_full(), door.clone());
-                door.connections().clone().spawn(serve_tcp(socket, (remote, local), tls, door));
+                exchange::begin(&door.clone(), serve_tcp(socket, (remote, local), tls, door));
             }
             Err(error) => failed(&error, &door).await,
         }
@@ -157,7 +157,7 @@ async fn accept_unix(listener: UnixListener, door: Arc<FrontDoor>) {
     loop {
         match listener.accept().await {
             Ok((socket, _)) => {
-                door.connections().clone().spawn(serve_unix(socket, door.clone()));
+                exchange::begin(&door, serve_unix(socket, door.clone()));
             }
             Err(error) => failed(&error, &door).await,
         }
@@ -179,8 +179,8 @@ async fn serve_tcp(
     (remote, local): (SocketAddr, SocketAddr),
     tls: Option<Arc<Acceptor>>,
     door: Arc<FrontDoor>,
-) {
-    let Some((remote, local)) = addresses(&mut socket, remote, local, &door).await else { return };
+) -> Option<Speaking> {
+    let (remote, local) = addresses(&mut socket, remote, local, &door).await?;
     let remote = remote.ip().to_canonical();
     match tls {
         None => exchange::serve(plain(Wire::Tcp(socket), remote, local), door).await,
@@ -189,22 +189,34 @@ async fn serve_tcp(
     }
 }
 
-async fn serve_tls(socket: TcpStream, remote: IpAddr, local: SocketAddr, acceptor: &Acceptor, door: Arc<FrontDoor>) {
+async fn serve_tls(
+    socket: TcpStream,
+    remote: IpAddr,
+    local: SocketAddr,
+    acceptor: &Acceptor,
+    door: Arc<FrontDoor>,
+) -> Option<Speaking> {
     let handshake = Box::pin(tokio::time::timeout(door.handshake_timeout(), acceptor.accept(socket)));
     // A stranger who says nothing does not hold up a drain.
-    let Some(outcome) = door.closing().run_until_cancelled(handshake).await else { return };
+    let outcome = door.closing().run_until_cancelled(handshake).await?;
     let stream = match outcome {
         Ok(Ok(Some(stream))) => stream,
-        Ok(Ok(None)) => return,
-        Ok(Err(error)) => return door.handshake_failed(remote, &error.to_string()),
-        Err(_) => return door.handshake_failed(remote, "it took too long"),
+        Ok(Ok(None)) => return None,
+        Ok(Err(error)) => {
+            door.handshake_failed(remote, &error.to_string());
+            return None;
+        }
+        Err(_) => {
+            door.handshake_failed(remote, "it took too long");
+            return None;
+        }
     };
     let (_, connection) = stream.get_ref();
     let certificate = client_certificate(connection);
     let is_http_2 = connection.alpn_protocol() == Some(b"h2");
     let wire = Wire::Other(Box::new(stream));
     let accepted = Accepted { certificate, is_http_2, scheme: "https", ..plain(wire, remote, local) };
-    exchange::serve(accepted, door).await;
+    exchange::serve(accepted, door).await
 }
 
 fn plain(wire: Wire, remote: IpAddr, local: SocketAddr) -> Accepted {
@@ -236,8 +248,8 @@ async fn addresses(
     }
 }
 
-async fn serve_unix(socket: UnixStream, door: Arc<FrontDoor>) {
+async fn serve_unix(socket: UnixStream, door: Arc<FrontDoor>) -> Option<Speaking> {
     // Who connects here is on this machine.
     let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    exchange::serve(plain(Wire::Unix(socket), here, SocketAddr::new(here, 80)), door).await;
+    exchange::serve(plain(Wire::Unix(socket), here, SocketAddr::new(here, 80)), door).await
 }

@@ -19,11 +19,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::connections::{Handover, Wire};
+use crate::connections::{Handover, Slot, Speaking, Wire};
 use crate::model::answer::Answer;
 use crate::model::body::Body;
 use crate::model::limits;
@@ -57,50 +56,59 @@ pub trait Service {
     fn cut(&self) -> &CancellationToken;
 }
 
-/// Answers what comes on `wire`, on which nothing has happened since `since`, until it ends (`None`) or hyper is needed.
-pub async fn serve(service: &impl Service, wire: Wire, since: Instant) -> Option<Unusual> {
+/// What becomes of a connection.
+pub enum Ended {
+    Over,
+    /// Another protocol was agreed on.
+    Speaks(Speaking),
+    Unusual(Unusual),
+}
+
+/// Answers what comes on `wire`, on which nothing has happened since `since`.
+pub async fn serve(service: &impl Service, wire: Wire, since: Instant) -> Ended {
     let mut line = Line { wire, since, alarm: Alarm::default() };
     let mut closing = pin!(service.closing().cancelled());
     let mut cut = pin!(service.cut().cancelled());
     loop {
         let Whole { request, wants_upgrade, closes } = match poll_fn(|cx| line.poll_next(cx, closing.as_mut())).await {
             Came::Whole(whole) => whole,
-            Came::Unusual(first) => return Some(Unusual { wire: line.wire, first, answer: None }),
+            Came::Unusual(first) => return Ended::Unusual(Unusual { wire: line.wire, first, answer: None }),
             Came::Nothing => {
                 line.shut_down().await;
-                return None;
+                return Ended::Over;
             }
         };
-        let (sender, handover) = wants_upgrade.then(oneshot::channel).unzip();
+        let slot = wants_upgrade.then(Slot::default);
         let mut early = Bytes::new();
-        let mut answer = {
-            let mut answering = pin!(service.answer(request, handover.map(Handover::Own)));
+        let answer = {
+            let mut answering = pin!(service.answer(request, slot.clone().map(Handover::Own)));
             poll_fn(|cx| match answering.as_mut().poll(cx) {
                 Poll::Ready(answer) => Poll::Ready(Some(answer)),
                 Poll::Pending if cut.as_mut().poll(cx).is_ready() => Poll::Ready(None),
                 Poll::Pending => line.poll_gone(cx, &mut early).map(|()| None),
             })
-            .await?
+            .await
         };
+        let Some(mut answer) = answer else { return Ended::Over };
         if closes {
             text::close(&mut answer);
         }
         let Some(Written { out, body, keeps }) = text::write(&answer) else {
             let first = text::like_first(closes, &early);
-            return Some(Unusual { wire: line.wire, first, answer: Some(answer) });
+            return Ended::Unusual(Unusual { wire: line.wire, first, answer: Some(answer) });
         };
-        line.write(&out, body, cut.as_mut()).await?;
+        if line.write(&out, body, cut.as_mut()).await.is_none() {
+            return Ended::Over;
+        }
         if !keeps || service.closing().is_cancelled() {
-            if let Some(sender) = sender.filter(|_| answer.status() == StatusCode::SWITCHING_PROTOCOLS) {
-                // Whoever shall have it is there, or the connection ends with this.
-                let _ = sender.send((line.wire, early));
-            } else {
-                line.shut_down().await;
+            if let Some(slot) = slot.filter(|_| answer.status() == StatusCode::SWITCHING_PROTOCOLS) {
+                return slot.speak(line.wire, early).map_or(Ended::Over, Ended::Speaks);
             }
-            return None;
+            line.shut_down().await;
+            return Ended::Over;
         }
         if !early.is_empty() {
-            return Some(Unusual { wire: line.wire, first: early, answer: None });
+            return Ended::Unusual(Unusual { wire: line.wire, first: early, answer: None });
         }
         line.since = Instant::now();
     }

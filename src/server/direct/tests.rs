@@ -16,8 +16,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::{Service, Unusual, serve, text};
+use super::{Ended, Service, Unusual, serve, text};
 use crate::connections::{Handover, Wire};
 use crate::model::answer::Answer;
 use crate::model::body::Body;
@@ -197,7 +198,7 @@ struct Told {
     waits: Option<Arc<Notify>>,
     flows: bool,
     length: usize,
-    handed: Arc<Mutex<Option<Handover>>>,
+    lost: Arc<Notify>,
     began: Arc<Notify>,
     dropped: Arc<Notify>,
     closing: CancellationToken,
@@ -215,7 +216,15 @@ impl Service for Told {
         let _dropped = Dropped(self.dropped.clone());
         self.began.notify_one();
         let is_upgrade = handover.is_some();
-        *self.handed.lock() = handover;
+        if let Some(handover) = handover {
+            let lost = self.lost.clone();
+            handover.go(&TaskTracker::new(), |connection| async move {
+                match connection {
+                    Some((mut wire, _)) => wire.write_all(b"hello").await.expect("an open connection"),
+                    None => lost.notify_one(),
+                }
+            });
+        }
         if let Some(waits) = &self.waits {
             waits.notified().await;
         }
@@ -245,7 +254,7 @@ impl Service for Told {
 
 struct Running {
     client: DuplexStream,
-    ended: tokio::task::JoinHandle<Option<Unusual>>,
+    ended: tokio::task::JoinHandle<Ended>,
 }
 
 fn run(service: &Told, room: usize) -> Running {
@@ -270,16 +279,18 @@ impl Running {
 
     /// The connection ended, and nothing more was written.
     async fn is_over(mut self) {
-        assert!(self.ended.await.expect("no panic").is_none());
+        assert!(matches!(self.ended.await.expect("no panic"), Ended::Over));
         assert_eq!(self.client.read(&mut [0; 1]).await.expect("an end"), 0);
     }
 
     async fn unusual(self) -> Unusual {
-        self.ended.await.expect("no panic").expect("hyper is needed")
+        let Ended::Unusual(unusual) = self.ended.await.expect("no panic") else { panic!("hyper is not needed") };
+        unusual
     }
 }
 
 const GET_A: &str = "GET /a HTTP/1.1\r\nHost: h\r\n\r\n";
+const UPGRADE: &str = "GET /a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n";
 const GET_B: &str = "GET /b HTTP/1.1\r\nHost: h\r\n\r\n";
 
 #[tokio::test(start_paused = true)]
@@ -311,7 +322,7 @@ async fn a_client_that_takes_nothing_of_its_answer_is_let_go() {
     let mut running = run(&service, 1 << 10);
     running.send(GET_A).await;
     let asked = Instant::now();
-    assert!(running.ended.await.expect("no panic").is_none());
+    assert!(matches!(running.ended.await.expect("no panic"), Ended::Over));
     assert!(asked.elapsed() >= limits::STALLED_CLIENT && asked.elapsed() < limits::KEEP_ALIVE);
 }
 
@@ -341,7 +352,7 @@ async fn a_client_that_leaves_ends_what_it_asked_for() {
     service.began.notified().await;
     drop(running.client);
     service.dropped.notified().await;
-    assert!(running.ended.await.expect("no panic").is_none());
+    assert!(matches!(running.ended.await.expect("no panic"), Ended::Over));
 }
 
 #[tokio::test(start_paused = true)]
@@ -386,17 +397,26 @@ async fn whatever_is_unusual_is_hypers_as_it_came() {
 async fn an_upgrade_hands_the_connection_over_behind_its_answer() {
     let service = Told::default();
     let mut running = run(&service, 1 << 16);
-    running.send("GET /a HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n").await;
+    running.send(UPGRADE).await;
     let mut heard = vec![0; 1024];
     let length = running.client.read(&mut heard).await.expect("an answer");
     let wanted = "HTTP/1.1 101 Switching Protocols\r\ndate: now\r\n\r\n";
     assert_eq!(String::from_utf8_lossy(&heard[..length]), wanted);
-    let handover = service.handed.lock().take().expect("a handover");
-    let (mut wire, first) = handover.wire().await.expect("the connection");
-    assert!(first.is_empty());
-    wire.write_all(b"hello").await.expect("an open connection");
+    let Ended::Speaks(speaking) = running.ended.await.expect("no panic") else { panic!("nobody speaks") };
+    speaking.await;
     assert_eq!(running.client.read(&mut heard).await.expect("open"), 5);
-    assert!(running.ended.await.expect("no panic").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_a_connection_gets_to_know_that_it_was_lost() {
+    let waits = Arc::new(Notify::new());
+    let service = Told { waits: Some(waits), ..Told::default() };
+    let mut running = run(&service, 1 << 16);
+    running.send(UPGRADE).await;
+    service.began.notified().await;
+    drop(running.client);
+    service.lost.notified().await;
+    assert!(matches!(running.ended.await.expect("no panic"), Ended::Over));
 }
 
 #[tokio::test(start_paused = true)]

@@ -68,9 +68,10 @@ pub async fn carry(
     }
     let stage_limits = stage.limits.clone();
     let (engine, stage) = (engine.clone(), stage.clone());
-    engine.tasks.clone().spawn(async move {
+    let tasks = engine.tasks.clone();
+    handover.go(&tasks, move |connection| async move {
         let _open = Open::of(&stage);
-        if let Some((wire, already_read)) = handover.wire().await {
+        if let Some((wire, already_read)) = connection {
             let carried = Carried { wire, already_read, switched };
             tokio::select! {
                 () = carried.run(&stage.limits) => {}

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
@@ -145,17 +146,17 @@ impl Settling {
             connection.outbox.close(Close::GOING_AWAY, When::AfterReplies);
         }
         let tasks = engine.tasks.clone();
-        // A task of its own, so that nothing of the handshake is kept for the life of the socket.
+        // One of those that its address may have, until it is gone.
         let place = Box::new(place);
-        tasks.spawn(async move {
-            // One of those that its address may have, until it is gone.
-            let _place = place;
-            match handover.wire().await {
-                Some((socket, already_read)) => {
-                    socket::run(engine, connection, stage, socket, already_read).await;
-                }
-                // The 101 could not be written.
-                None => engine.disconnected(connection, Close::LOST),
+        handover.go(&tasks, move |socket| match socket {
+            Some((socket, already_read)) => {
+                let speaking = socket::run(engine, connection, stage, socket, already_read);
+                speaking.map(move |()| drop(place)).left_future()
+            }
+            // The 101 could not be written.
+            None => {
+                engine.disconnected(connection, Close::LOST);
+                std::future::ready(()).right_future()
             }
         });
         Ok(subprotocol)
