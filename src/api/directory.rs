@@ -120,7 +120,7 @@ impl Place {
     /// The path of the place: "", "/prod", "/chat/prod".
     pub fn path(&self) -> String {
         match &self.segment {
-            Some(segment) => format!("{}/{segment}", self.base_path),
+            Some(segment) => [self.base_path.as_str(), "/", segment].concat(),
             None => self.base_path.clone(),
         }
     }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::model::body::Body;
 use crate::model::limits;
@@ -70,7 +72,7 @@ impl Handover {
     {
         match self {
             Handover::Own(slot) => {
-                let mut waiting = Waiting { speak: Some(speak), tasks: tasks.clone() };
+                let mut waiting = Waiting(Some((speak, tasks.token())));
                 *slot.0.lock() = Some(Box::new(move |wire, first| waiting.begin(Some((wire, first)))));
             }
             Handover::Hyper(upgrading, release) => {
@@ -88,16 +90,16 @@ impl Slot {
     }
 }
 
-/// Somebody who waits for a connection, and gets to know if there will be none.
-struct Waiting<S: FnOnce(Option<(Wire, Bytes)>) -> F, F: Future<Output = ()> + Send + 'static> {
-    speak: Option<S>,
-    tasks: TaskTracker,
-}
+/// Somebody who waits for a connection, and gets to know if there will be none. It counts as a task already: a drain that
+/// begins meanwhile waits for it.
+struct Waiting<S: FnOnce(Option<(Wire, Bytes)>) -> F, F: Future<Output = ()> + Send + 'static>(
+    Option<(S, TaskTrackerToken)>,
+);
 
 impl<S: FnOnce(Option<(Wire, Bytes)>) -> F, F: Future<Output = ()> + Send + 'static> Waiting<S, F> {
     fn begin(&mut self, connection: Option<(Wire, Bytes)>) -> Speaking {
-        match self.speak.take() {
-            Some(speak) => Box::pin(self.tasks.track_future(speak(connection))),
+        match self.0.take() {
+            Some((speak, token)) => Box::pin(speak(connection).map(move |()| drop(token))),
             None => Box::pin(std::future::ready(())),
         }
     }
@@ -105,7 +107,7 @@ impl<S: FnOnce(Option<(Wire, Bytes)>) -> F, F: Future<Output = ()> + Send + 'sta
 
 impl<S: FnOnce(Option<(Wire, Bytes)>) -> F, F: Future<Output = ()> + Send + 'static> Drop for Waiting<S, F> {
     fn drop(&mut self) {
-        if self.speak.is_some() {
+        if self.0.is_some() {
             tokio::spawn(self.begin(None));
         }
     }
