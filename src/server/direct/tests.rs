@@ -278,7 +278,7 @@ impl Running {
     }
 
     /// The connection ended, and nothing more was written.
-    async fn is_over(mut self) {
+    async fn ends(mut self) {
         assert!(matches!(self.ended.await.expect("no panic"), Ended::Over));
         assert_eq!(self.client.read(&mut [0; 1]).await.expect("an end"), 0);
     }
@@ -301,7 +301,7 @@ async fn requests_are_answered_until_the_client_leaves() {
         running.hear("/a").await;
     }
     running.client.shutdown().await.expect("an open connection");
-    running.is_over().await;
+    running.ends().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -311,7 +311,7 @@ async fn an_idle_connection_ends_after_its_time_from_the_last_answer() {
     running.send(GET_A).await;
     running.hear("/a").await;
     let answered = Instant::now();
-    running.is_over().await;
+    running.ends().await;
     let idle = answered.elapsed();
     assert!((limits::KEEP_ALIVE..limits::KEEP_ALIVE + Duration::from_secs(1)).contains(&idle), "{idle:?}");
 }
@@ -428,10 +428,10 @@ async fn a_closing_door_ends_idle_connections_at_once_and_others_behind_their_an
     asking.send(GET_A).await;
     busy.began.notified().await;
     idle.closing.cancel();
-    resting.is_over().await;
+    resting.ends().await;
     waits.notify_one();
     asking.hear("/a").await;
-    asking.is_over().await;
+    asking.ends().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -441,5 +441,5 @@ async fn the_end_of_all_patience_cuts_what_is_being_answered() {
     running.send(GET_A).await;
     service.began.notified().await;
     service.cut.cancel();
-    running.is_over().await;
+    running.ends().await;
 }

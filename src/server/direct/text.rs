@@ -89,11 +89,8 @@ impl Said {
                 10 if is(&CONNECTION) => {
                     said.close |= list(line.value).any(|option| option.eq_ignore_ascii_case(b"close"));
                 }
-                14 if is(&CONTENT_LENGTH) => {
-                    if said.length.replace(decimal(line.value)?).is_some() {
-                        return None;
-                    }
-                }
+                14 if is(&CONTENT_LENGTH) && said.length.is_some() => return None,
+                14 if is(&CONTENT_LENGTH) => said.length = Some(decimal(line.value)?),
                 17 if is(&TRANSFER_ENCODING) => return None,
                 _ => {}
             }
