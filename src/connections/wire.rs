@@ -13,6 +13,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -107,8 +108,9 @@ impl<S: FnOnce(Option<(Wire, Bytes)>) -> F, F: Future<Output = ()> + Send + 'sta
 
 impl<S: FnOnce(Option<(Wire, Bytes)>) -> F, F: Future<Output = ()> + Send + 'static> Drop for Waiting<S, F> {
     fn drop(&mut self) {
-        if self.0.is_some() {
-            tokio::spawn(self.begin(None));
+        // Without a runtime there is nobody left to tell.
+        if let (Some(_), Ok(runtime)) = (&self.0, Handle::try_current()) {
+            runtime.spawn(self.begin(None));
         }
     }
 }
