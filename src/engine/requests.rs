@@ -311,6 +311,7 @@ async fn read(
     };
     match read {
         Ok(whole) => {
+            progress.note_whole(whole.len());
             *body = Body::Whole(whole.clone());
             request.body = whole;
             Ok(())

@@ -58,12 +58,12 @@ impl Progress {
         self.length.fetch_add(length as u64, Relaxed);
     }
 
-    /// All of it came at once, with the head.
-    pub fn note_whole(&self, length: u64) {
-        self.length.store(length, Relaxed);
+    /// All of it, which had come with the head, was taken.
+    pub fn note_whole(&self, length: usize) {
+        self.length.store(length as u64, Relaxed);
     }
 
-    /// Bytes that came so far.
+    /// Bytes that came so far and were asked for.
     pub fn length(&self) -> u64 {
         self.length.load(Relaxed)
     }

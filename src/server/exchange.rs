@@ -160,15 +160,18 @@ impl Exchange {
     async fn http_1(self: Arc<Self>, unusual: Unusual) -> Ended {
         let Unusual { wire, first, answer } = unusual;
         self.pace.begin_http_1();
-        let answered = answer.map(|answer| answer.map(|body| Served::wrap(body, self.pace.begin_serving())));
-        let answered = Mutex::new(answered);
+        let answered = Mutex::new(answer);
         let io = TokioIo::new(Paced { first, wire, pace: self.pace.clone() });
         let exchange = self.clone();
         let service = service_fn(move |request| {
             let (exchange, answered) = (exchange.clone(), answered.lock().take());
             async move {
                 match answered {
-                    Some(answer) => Ok(answer),
+                    // Served as any other from its head on, which hyper has just read.
+                    Some(answer) => {
+                        let serving = exchange.pace.begin_serving();
+                        Ok(answer.map(|body| Served::wrap(body, serving)))
+                    }
                     None => exchange.answer_hyper(request).await,
                 }
             }

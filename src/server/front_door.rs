@@ -161,13 +161,15 @@ impl FrontDoor {
         if let Some(known) = memory.recall(is_it) {
             return Some(known);
         }
-        let mut last = self.last.lock();
-        let known = match last.as_ref().filter(|known| is_it(known)) {
-            Some(known) => known.clone(),
+        let last = self.last.lock().clone();
+        let known = match last.filter(|known| is_it(known)) {
+            Some(known) => known,
             None => {
                 let (callback, reached) = (self.engine.callback(), OnceLock::new());
                 let known = Known { host: host(request)?, scheme: peer.scheme, local: peer.local, callback, reached };
-                last.insert(Arc::new(known)).clone()
+                let known = Arc::new(known);
+                *self.last.lock() = Some(known.clone());
+                known
             }
         };
         memory.keep(&known);
@@ -214,7 +216,7 @@ impl FrontDoor {
 fn believed(
     gateway: &Gateway,
     request: &mut Request<Body>,
-    (known, memory): (&Known, &Memory),
+    (known, memory): (&Arc<Known>, &Memory),
     peer: &Peer,
     tells_backend: bool,
 ) -> (Peer, Option<Arc<Stamp>>) {
@@ -249,7 +251,7 @@ pub struct Memory(Mutex<Remembered>);
 #[derive(Default)]
 struct Remembered {
     host: Option<Arc<Known>>,
-    /// What backends are told of this hop.
+    /// What backends are told of this hop, where clients name that host.
     stamp: Option<Arc<Stamp>>,
 }
 
@@ -273,9 +275,15 @@ impl Memory {
         *self.0.lock() = Remembered { host: Some(known.clone()), stamp: None };
     }
 
-    fn stamp(&self, known: &Known, peer: &Peer) -> Arc<Stamp> {
+    /// Over HTTP/2 another request may have named another host meanwhile.
+    fn stamp(&self, known: &Arc<Known>, peer: &Peer) -> Arc<Stamp> {
         let hop = Hop { peer: peer.remote, local: peer.local, scheme: peer.scheme, host: &known.host };
-        self.0.lock().stamp.get_or_insert_with(|| Arc::new(Stamp::of_stranger(&hop))).clone()
+        let stamp = || Arc::new(Stamp::of_stranger(&hop));
+        let mut remembered = self.0.lock();
+        match remembered.host.as_ref().is_some_and(|host| Arc::ptr_eq(host, known)) {
+            true => remembered.stamp.get_or_insert_with(stamp).clone(),
+            false => stamp(),
+        }
     }
 }
 
@@ -309,10 +317,19 @@ fn closing(mut answer: Answer) -> Answer {
     answer
 }
 
-/// One `Host` line, which says this, and a target that says nothing else.
+/// The request names this host as nearly all do: in its one `Host` line, or over HTTP/2 in its target. Whoever names none has
+/// a reason that is looked at each time.
 fn is_plainly(request: &Request<Body>, host: &str) -> bool {
     let mut lines = request.headers().get_all(HOST).iter();
-    lines.next().is_some_and(|line| line == host) && lines.next().is_none() && request.uri().authority().is_none()
+    let (line, is_one) = (lines.next(), lines.next().is_none());
+    let says_so = match (request.uri().authority(), line) {
+        (None, Some(line)) => line == host,
+        (Some(authority), line) if request.version() == Version::HTTP_2 => {
+            authority.as_str() == host && line.is_none_or(|line| line == host)
+        }
+        (Some(_), _) | (None, None) => false,
+    };
+    says_so && is_one && !host.is_empty()
 }
 
 /// The one host that a request names, in its target or in its `Host`; empty if it may do without.
@@ -385,5 +402,52 @@ mod tests {
         for host in others {
             assert!(!is_host(host), "{host}");
         }
+    }
+    fn known(host: &str) -> Arc<Known> {
+        let (local, reached) = (SocketAddr::from(([127, 0, 0, 1], 80)), OnceLock::new());
+        let callback = Arc::new(CallbackBase { host: host.to_owned(), url: String::new() });
+        Arc::new(Known { host: host.to_owned(), scheme: "http", local, callback, reached })
+    }
+
+    #[test]
+    fn a_stamp_is_of_the_host_that_its_own_request_names() {
+        let (one, other) = (known("one"), known("other"));
+        let (remote, local) = (IpAddr::from([1, 2, 3, 4]), one.local);
+        let peer = Peer { remote, local, scheme: "http", certificate: None };
+        let memory = Memory::default();
+        let host_of = |known| {
+            let mut headers = http::HeaderMap::new();
+            memory.stamp(known, &peer).put(&mut headers);
+            headers["x-forwarded-host"].to_str().expect("a host").to_owned()
+        };
+        memory.keep(&one);
+        assert_eq!(host_of(&one), "one");
+        // The other request comes between what the first one is told of its host and of its hop.
+        memory.keep(&other);
+        assert_eq!([&one, &other, &one].map(host_of), ["one", "other", "one"]);
+    }
+
+    #[test]
+    fn a_host_is_recalled_where_a_request_names_it_and_nothing_else() {
+        let check = |version, target: &str, hosts: &[&str], host, is_it| {
+            let mut request = Request::builder().version(version).uri(target);
+            for host in hosts {
+                request = request.header(HOST, *host);
+            }
+            let request = request.body(Body::default()).expect("a good request");
+            assert_eq!(is_plainly(&request, host), is_it, "{request:?} {host:?}");
+        };
+        check(Version::HTTP_11, "/", &["a"], "a", true);
+        check(Version::HTTP_11, "/", &["b"], "a", false);
+        check(Version::HTTP_11, "/", &["a", "a"], "a", false);
+        check(Version::HTTP_11, "http://a/", &["a"], "a", false);
+        check(Version::HTTP_10, "/", &[], "", false);
+        check(Version::HTTP_11, "/", &[""], "", false);
+        check(Version::HTTP_2, "http://a/", &[], "a", true);
+        check(Version::HTTP_2, "http://a/", &["a"], "a", true);
+        check(Version::HTTP_2, "http://a/", &["b"], "a", false);
+        check(Version::HTTP_2, "http://a/", &["a", "a"], "a", false);
+        check(Version::HTTP_2, "/", &["a"], "a", true);
+        check(Version::HTTP_2, "/", &[], "a", false);
     }
 }

@@ -111,8 +111,14 @@ impl Listener {
             Bound::Tcp(socket) => {
                 let at = socket.local_addr()?;
                 let (address, spoken) = (Address::Tcp(at), tls.clone());
+                // A transparent proxy's socket, as a service manager may pass one on, gets what was meant for others.
+                let is_anywhere = at.ip().to_canonical().is_unspecified()
+                    || socket2::SockRef::from(&socket).ip_transparent_v4().unwrap_or(true);
+                let reached = (!is_anywhere).then_some(at);
                 let listener = TcpListener::from_std(socket)?;
-                tokio::spawn(async move { stop.run_until_cancelled(accept_tcp(listener, at, spoken, door)).await });
+                tokio::spawn(
+                    async move { stop.run_until_cancelled(accept_tcp(listener, reached, spoken, door)).await },
+                );
                 (address, None)
             }
             Bound::Unix(socket, file) => {
@@ -137,14 +143,17 @@ impl Listener {
     }
 }
 
-/// `at` is where it listens.
-async fn accept_tcp(listener: TcpListener, at: SocketAddr, tls: Arc<ArcSwapOption<Acceptor>>, door: Arc<FrontDoor>) {
+/// `reached` is where its connections are reached at, if that is one place; else each knows.
+async fn accept_tcp(
+    listener: TcpListener,
+    reached: Option<SocketAddr>,
+    tls: Arc<ArcSwapOption<Acceptor>>,
+    door: Arc<FrontDoor>,
+) {
     loop {
         match listener.accept().await {
             Ok((socket, remote)) => {
-                // What a socket that listens everywhere was reached at, its connections know.
-                let local = if at.ip().is_unspecified() { socket.local_addr() } else { Ok(at) };
-                let Ok(local) = local else { continue };
+                let Ok(local) = reached.map_or_else(|| socket.local_addr(), Ok) else { continue };
                 let (tls, door) = (tls.load_full(), door.clone());
                 exchange::begin(&door.clone(), serve_tcp(socket, (remote, local), tls, door));
             }

@@ -126,3 +126,71 @@ def test_what_comes_before_the_answer_is_answered_behind_it(gateway, backend):
         # And it goes on from there.
         wire.send(request)
         assert wire.response().body == b"pets"
+
+
+def test_what_is_refused_unread_counts_alike_however_it_comes(livegate, backend):
+    backend.answers("/pets", Answer(body="four"))
+    api = {
+        "protocol": "http",
+        "routes": {
+            "POST /pets": {"integration": backend.at("/pets")},
+            "POST /mocked": {"integration": {"type": "mock", "status": 200}},
+            "POST /throttled": {"integration": backend.at("/pets"), "throttle": {"rate": 0.001, "burst": 1}},
+        },
+        "stages": {"http": {}},
+    }
+    gateway = livegate(chat(apis={"web": api}))
+
+    def counted(path, in_two):
+        request = whole(f"POST /http{path} HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", gateway.host)
+        before = gateway.metric("livegate_data_processed_bytes_total", api="web")
+        with gateway.wire() as wire:
+            if in_two:
+                # Behind another request, so that the pieces surely are pieces.
+                wire.send(whole("GET /http/none HTTP/1.1\r\n", gateway.host) + request[:-5])
+                none = wire.response().body
+                before += len(none)
+            wire.send(request[-5:] if in_two else request)
+            answer = wire.response()
+        return answer.status, gateway.metric("livegate_data_processed_bytes_total", api="web") - before - len(answer.body)
+
+    assert counted("/throttled", False) == (200, 5)
+    for path, wanted in [("/throttled", (429, 0)), ("/mocked", (200, 0)), ("/pets", (200, 5))]:
+        assert [counted(path, in_two) for in_two in (False, True)] == [wanted, wanted], path
+
+
+def test_a_connection_stays_behind_an_answer_that_hyper_writes(livegate, backend):
+    backend.answers("/trailer", Answer(body="some", headers={"Trailer": "x-sum"}))
+    api = {"protocol": "http", "routes": {"GET /trailer": {"integration": backend.at("/trailer")}},
+           "stages": {"http": {"handshake_timeout": "500ms"}}}
+    gateway = livegate(chat(stage={"handshake_timeout": "500ms"}, apis={"web": api}))
+    request = whole("GET /http/trailer HTTP/1.1\r\n", gateway.host)
+    with gateway.wire() as wire, gateway.wire() as clock:
+        wire.send(request)
+        assert wire.response().body == b"some"
+        # A head that was begun later has had its time.
+        clock.send(b"GET")
+        clock.rest()
+        wire.send(request)
+        assert wire.response().body == b"some"
+
+
+def test_a_request_without_a_host_does_not_speak_for_others(gateway):
+    old = b"GET /http/pets HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
+    with gateway.wire() as wire, gateway.wire() as other:
+        wire.send(old)
+        assert wire.response().status == 200
+        for one in (wire, other):
+            one.send(b"GET /http/pets HTTP/1.1\r\nHost:\r\n\r\n")
+            assert one.response().status == 400
+
+
+def test_a_protocol_is_agreed_on_whatever_is_said_of_trailers(livegate, backend):
+    agreed = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nTrailer: x-sum\r\n\r\nhi"
+    backend.answer("/ws", raw=agreed)
+    api = {"protocol": "http", "routes": {"GET /ws": {"integration": backend.at("/ws"), "upgrade": True}}, "stages": {"http": {}}}
+    gateway = livegate(chat(apis={"web": api}))
+    with gateway.wire() as wire:
+        wire.send(whole("GET /http/ws HTTP/1.1\r\n" + UPGRADE, gateway.host))
+        assert wire.response().status == 101
+        assert wire.rest() == b"hi"

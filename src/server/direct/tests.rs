@@ -153,6 +153,7 @@ proptest! {
         length in prop::sample::select(vec![0_usize, 1, 3, 4096, 4097, 70_000]),
         says_length in any::<bool>(),
         closes in any::<bool>(),
+        of_body in prop::option::of(prop::sample::select(vec![("trailer", "x-a"), ("transfer-encoding", "chunked")])),
     ) {
         let has_body = !matches!(status, 204 | 304);
         let length = if has_body { length } else { 0 };
@@ -163,6 +164,9 @@ proptest! {
             }
             if says_length && has_body {
                 answer = answer.header("content-length", length);
+            }
+            if let Some((name, value)) = of_body.filter(|_| !has_body) {
+                answer = answer.header(name, value);
             }
             answer.body(Body::from(vec![b'x'; length])).expect("a good answer")
         };

@@ -134,7 +134,11 @@ pub fn write(answer: &Answer) -> Option<Written<'_>> {
             continue;
         }
         if *name == TRANSFER_ENCODING || *name == TRAILER {
-            return None;
+            // Where there is no body, there is nothing to say of it.
+            if has_body {
+                return None;
+            }
+            continue;
         }
         has_date |= *name == DATE;
         keeps &= *name != CONNECTION || !closes(value);

@@ -112,10 +112,7 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
     let progress = Arc::new(Progress::default());
     let (body, refused_body) = match &route {
         _ if incoming.is_end_stream() => (Body::default(), None),
-        Ok(_) if matches!(incoming, Body::Whole(_)) => {
-            progress.note_whole(incoming.size_hint().lower());
-            (incoming, None)
-        }
+        Ok(_) if matches!(incoming, Body::Whole(_)) => (incoming, None),
         Ok(_) => {
             let (left, progress) = (stage.limits.max_body, progress.clone());
             let bounded = Bounded { body: incoming, left, progress, is_http_2 };

@@ -79,6 +79,8 @@ pub struct Asked<'a> {
 /// Answers an upgrade request; with 101 (over HTTP/2: 200) if all goes well, and then a socket's task is at work.
 pub async fn accept(engine: &Arc<Engine>, asked: Asked<'_>) -> Answer {
     let Asked { request, host, reached, place, stage, peer, handover } = asked;
+    // Before it is asked whether there is a drain: one that begins after that waits until the socket's task is counted.
+    let _counted = engine.tasks.token();
     if engine.is_draining() {
         let text = "The gateway is stopping; connect again to reach another";
         return answer::error(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException", answer::message(text));

@@ -111,7 +111,13 @@ impl Forward {
             outgoing.headers.insert(TE, HeaderValue::from_static("trailers"));
         }
         let outgoing = self.request(outgoing, body)?;
-        let progress = matches!(outgoing.body, Body::Flowing(_)).then_some(progress);
+        let progress = match &outgoing.body {
+            Body::Whole(whole) => {
+                progress.note_whole(whole.len());
+                None
+            }
+            Body::Flowing(_) => Some(progress),
+        };
         let answer = self.backend.forward(outgoing, self.patience(progress)).await;
         reply(answer.map_err(|error| refused(error, progress))?)
     }
