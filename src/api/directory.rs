@@ -119,9 +119,13 @@ impl Place {
 
     /// The path of the place: "", "/prod", "/chat/prod".
     pub fn path(&self) -> String {
+        self.path_pieces().concat()
+    }
+
+    pub fn path_pieces(&self) -> [&str; 3] {
         match &self.segment {
-            Some(segment) => [self.base_path.as_str(), "/", segment].concat(),
-            None => self.base_path.clone(),
+            Some(segment) => [&self.base_path, "/", segment],
+            None => [&self.base_path, "", ""],
         }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 
 use super::outbox::Outbox;
 use crate::model::client::Client;
@@ -25,7 +25,7 @@ pub struct Connection {
     pub traffic: Traffic,
     /// The number of the last message's route; `NO_ROUTE` before the first.
     last_route: AtomicU32,
-    last_error: ArcSwapOption<LastError>,
+    last_error: Mutex<Option<Arc<LastError>>>,
 }
 
 /// What a connection has carried.
@@ -65,7 +65,7 @@ impl Connection {
             in_flight: AtomicU32::new(0),
             traffic: Traffic::default(),
             last_route: AtomicU32::new(NO_ROUTE),
-            last_error: ArcSwapOption::empty(),
+            last_error: Mutex::default(),
         }
     }
 
@@ -139,11 +139,11 @@ impl Connection {
     }
 
     pub fn note_error(&self, at: Timestamp, text: String) {
-        self.last_error.store(Some(Arc::new(LastError { at, text })));
+        *self.last_error.lock() = Some(Arc::new(LastError { at, text }));
     }
 
     pub fn last_error(&self) -> Option<Arc<LastError>> {
-        self.last_error.load_full()
+        self.last_error.lock().clone()
     }
 
     pub fn in_flight(&self) -> u32 {

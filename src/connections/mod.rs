@@ -15,14 +15,14 @@ use dashmap::DashMap;
 
 use crate::model::clock::Tick;
 use crate::model::close::Close;
-use crate::model::id::ConnectionId;
+use crate::model::id::{ByItself, ConnectionId};
 pub use connection::{Connection, Heartbeat, Traffic};
 pub use outbox::{Bounds, Error, Outgoing, When};
 pub use wire::{Handover, Peer, Slot, Speaking, Wire, discard};
 
 #[derive(Default)]
 pub struct Connections {
-    here: DashMap<ConnectionId, Arc<Connection>>,
+    here: DashMap<ConnectionId, Arc<Connection>, ByItself>,
 }
 
 impl Connections {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use parking_lot::Mutex;
@@ -100,7 +99,7 @@ struct Waiting<S: FnOnce(Option<(Wire, Bytes)>) -> F, F: Future<Output = ()> + S
 impl<S: FnOnce(Option<(Wire, Bytes)>) -> F, F: Future<Output = ()> + Send + 'static> Waiting<S, F> {
     fn begin(&mut self, connection: Option<(Wire, Bytes)>) -> Speaking {
         match self.0.take() {
-            Some((speak, token)) => Box::pin(speak(connection).map(move |()| drop(token))),
+            Some((speak, token)) => Box::pin(token.task_tracker().track_future(speak(connection))),
             None => Box::pin(std::future::ready(())),
         }
     }

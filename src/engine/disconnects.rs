@@ -40,7 +40,10 @@ impl Engine {
         let (bytes, messages) = connection.outbox.shut();
         stage.metrics.unqueued(bytes, messages);
         if stage.routes.disconnect.is_none() {
-            return self.departed(&stage, &connection.client, &close, &self.set_out(None), Ok(StatusCode::OK));
+            if record::is_told(self, &stage.watch, &stage.watch.nowhere) {
+                self.departed(&stage, &connection.client, &close, &self.set_out(None), Ok(StatusCode::OK));
+            }
+            return;
         }
         let Ok(place) = self.disconnects.waiting.clone().try_acquire_owned() else {
             let why = "too many are waiting for their backend";

@@ -273,7 +273,8 @@ impl Engine {
         let happening = Happening { event, ..happening };
         let mut call = call.about(Event::Connection(happening));
         let keep = Keep::Beginning(limits::REFUSAL_BODY);
-        let outcome = self.integrate(stage, route, happening, (&mut call, trail), keep).await;
+        // Boxed, because a handshake that no backend is asked about should not keep room for it.
+        let outcome = Box::pin(self.integrate(stage, route, happening, (&mut call, trail), keep)).await;
         match &outcome {
             Ok(reply) if reply.status.is_success() => {}
             Ok(_) => stage.metrics.connects_refused.increment(1),

@@ -126,6 +126,14 @@ pub fn ended(engine: &Engine, watch: &StageWatch, route: &RouteWatch, record: &R
     }
 }
 
+/// Whether anybody but the counters is told of a call that goes well.
+pub fn is_told(engine: &Engine, watch: &StageWatch, route: &RouteWatch) -> bool {
+    watch.access_log.is_some()
+        || route.level == Level::Info
+        || engine.tail.is_watched()
+        || engine.tracer.load().is_some()
+}
+
 fn count(watch: &StageWatch, route: &RouteWatch, record: &Record<'_>) {
     let is_of_client = match record.what {
         What::Push(_) => false,

@@ -6,6 +6,7 @@
 //! nine so that ids of one node do not look alike.
 
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
@@ -28,7 +29,7 @@ impl Id {
     }
 
     pub fn header(&self) -> HeaderValue {
-        HeaderValue::from_bytes(&self.text().0).expect("base64 is a header value")
+        self.text().header()
     }
 
     pub fn text(&self) -> IdText {
@@ -51,8 +52,38 @@ impl fmt::Debug for Id {
 }
 
 /// Names a connection, and the node that holds it.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConnectionId(Id);
+
+/// An id is its own hash, since it is random. Only for maps into which nobody but us puts ids.
+impl Hash for ConnectionId {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let (beginning, _) = self.0.0.split_first_chunk().expect("an id is longer");
+        state.write_u64(u64::from_ne_bytes(*beginning));
+    }
+}
+
+/// Takes an id's hash as it is.
+#[derive(Clone, Copy, Default)]
+pub struct AsItIs(u64);
+
+pub type ByItself = BuildHasherDefault<AsItIs>;
+
+impl Hasher for AsItIs {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 impl ConnectionId {
     pub fn random(node: u16) -> Self {
@@ -90,16 +121,6 @@ impl ConnectionId {
     pub fn header(&self) -> HeaderValue {
         self.0.header()
     }
-
-    /// The id as a path segment: its `=` written as `%3D`, as every SDK sends it.
-    pub fn path_segment(&self) -> String {
-        // Its last character, and no other.
-        let text = self.text();
-        let mut segment = String::with_capacity(CHARACTERS + 2);
-        segment.push_str(text.as_str().trim_end_matches('='));
-        segment.push_str("%3D");
-        segment
-    }
 }
 
 impl fmt::Display for ConnectionId {
@@ -121,6 +142,16 @@ pub struct IdText([u8; CHARACTERS]);
 impl IdText {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("base64 is ASCII")
+    }
+
+    pub fn header(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.0).expect("base64 is a header value")
+    }
+
+    /// The id as a path segment, in two pieces: its `=` written as `%3D`, as every SDK sends it.
+    pub fn path_segment(&self) -> [&str; 2] {
+        // Its last character, and no other.
+        [self.as_str().trim_end_matches('='), "%3D"]
     }
 }
 

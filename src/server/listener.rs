@@ -10,7 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::exchange::{self, Accepted};
 use super::front_door::FrontDoor;
@@ -27,7 +27,7 @@ const BACKLOG: i32 = 4096;
 pub struct Listener {
     at: ListenAt,
     tls: Arc<ArcSwapOption<Acceptor>>,
-    _accepting: DropGuard,
+    _accepting: AbortOnDropHandle<()>,
     _file: Option<SocketFile>,
 }
 
@@ -103,11 +103,9 @@ fn prepare(socket: &std::net::TcpListener) -> io::Result<()> {
 impl Listener {
     pub fn open(at: &ListenAt, bound: Bound, tls: Option<Arc<Acceptor>>, door: FrontDoor) -> io::Result<Self> {
         bound.prepare()?;
-        let accepting = CancellationToken::new();
-        let stop = accepting.clone();
         let door = Arc::new(door);
         let tls = Arc::new(ArcSwapOption::new(tls));
-        let (address, file) = match bound {
+        let (address, accepting, file) = match bound {
             Bound::Tcp(socket) => {
                 let at = socket.local_addr()?;
                 let (address, spoken) = (Address::Tcp(at), tls.clone());
@@ -116,19 +114,15 @@ impl Listener {
                     || socket2::SockRef::from(&socket).ip_transparent_v4().unwrap_or(true);
                 let reached = (!is_anywhere).then_some(at);
                 let listener = TcpListener::from_std(socket)?;
-                tokio::spawn(
-                    async move { stop.run_until_cancelled(accept_tcp(listener, reached, spoken, door)).await },
-                );
-                (address, None)
+                (address, tokio::spawn(accept_tcp(listener, reached, spoken, door)), None)
             }
             Bound::Unix(socket, file) => {
                 let listener = UnixListener::from_std(socket)?;
-                tokio::spawn(async move { stop.run_until_cancelled(accept_unix(listener, door)).await });
-                (at.address.clone(), file)
+                (at.address.clone(), tokio::spawn(accept_unix(listener, door)), file)
             }
         };
         let at = ListenAt { address, tls: at.tls };
-        Ok(Self { at, tls, _accepting: accepting.drop_guard(), _file: file })
+        Ok(Self { at, tls, _accepting: AbortOnDropHandle::new(accepting), _file: file })
     }
 
     /// Connections from now on begin with TLS, or do not.

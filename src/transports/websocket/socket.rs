@@ -28,7 +28,7 @@ use crate::model::close::Close;
 use crate::model::id::Id;
 use crate::model::limits;
 use crate::model::refusal::{Cause, Kind, Refusal};
-use crate::steps::throttles::{Bucket, Rate, Throttled};
+use crate::steps::throttles::{Bucket, Place, Rate, Throttled};
 use crate::telemetry::tail::Direction;
 
 /// How a connection came to its end.
@@ -50,10 +50,10 @@ pub fn run(
     engine: Arc<Engine>,
     connection: Arc<Connection>,
     stage: Arc<Stage>,
-    socket: Wire,
-    already_read: Bytes,
+    place: Place,
+    (socket, already_read): (Wire, Bytes),
 ) -> impl Future<Output = ()> + Send {
-    let departure = Departure { engine: engine.clone(), connection: connection.clone(), owed: true };
+    let mut departure = Departure { engine: engine.clone(), connection: connection.clone(), owed: true, _place: place };
     let generation = engine.generation();
     let mut socket = Socket {
         engine,
@@ -73,9 +73,15 @@ pub fn run(
     };
     socket.follow_limits();
     async move {
-        let ended = poll_fn(|cx| socket.poll(cx)).await;
-        // Boxed, because an idle socket should not keep room for its end.
-        Box::pin(leave(departure, socket, ended)).await;
+        match poll_fn(|cx| socket.poll(cx)).await {
+            // Nobody is there to say goodbye to, and nothing is waited for.
+            Ended::Lost if socket.here.is_none() && socket.stage.limits.ordering != Ordering::Connection => {
+                drop(socket);
+                departure.take(Close::LOST);
+            }
+            // Boxed, because an idle socket should not keep room for its end.
+            ended => Box::pin(leave(departure, socket, ended)).await,
+        }
     }
 }
 
@@ -136,6 +142,8 @@ struct Departure {
     engine: Arc<Engine>,
     connection: Arc<Connection>,
     owed: bool,
+    /// One of those that its client's address may have.
+    _place: Place,
 }
 
 impl Departure {

@@ -14,7 +14,7 @@ use http::header::{
     CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
     SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Body as _;
 use hyper::ext::Protocol;
 use parking_lot::RwLock;
@@ -43,7 +43,7 @@ use crate::model::refusal::Kind;
 pub fn is_asked_for<B>(request: &Request<B>) -> bool {
     match request.version() {
         Version::HTTP_2 => is_extended_connect(request),
-        _ => has_token(request.headers(), UPGRADE, "websocket"),
+        _ => request.headers().get_all(UPGRADE).iter().any(|value| names_token(value, "websocket")),
     }
 }
 
@@ -85,12 +85,12 @@ pub async fn accept(engine: &Arc<Engine>, asked: Asked<'_>) -> Answer {
         let text = "The gateway is stopping; connect again to reach another";
         return answer::error(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailableException", answer::message(text));
     }
-    if let Err(answer) = check(&request) {
-        return *answer;
-    }
+    let accept_key = match check(&request) {
+        Ok(accept_key) => accept_key,
+        Err(answer) => return *answer,
+    };
     let (mut head, _) = (*request).into_parts();
     headers::name_host(&mut head);
-    let accept_key = head.headers.get(SEC_WEBSOCKET_KEY).map(|key| derive_accept_key(key.as_bytes()));
     let client = client(place, stage, reached, &head.headers, &peer);
     let connection = Arc::new(Connection::new(client));
     let handshake = Handshake {
@@ -148,12 +148,9 @@ impl Settling {
             connection.outbox.close(Close::GOING_AWAY, When::AfterReplies);
         }
         let tasks = engine.tasks.clone();
-        // One of those that its address may have, until it is gone.
-        let place = Box::new(place);
         handover.go(&tasks, move |socket| match socket {
             Some((socket, already_read)) => {
-                let speaking = socket::run(engine, connection, stage, socket, already_read);
-                speaking.map(move |()| drop(place)).left_future()
+                socket::run(engine, connection, stage, place, (socket, already_read)).left_future()
             }
             // The 101 could not be written.
             None => {
@@ -165,53 +162,99 @@ impl Settling {
     }
 }
 
-fn check(request: &Request<Body>) -> Result<(), Box<Answer>> {
-    let headers = request.headers();
+/// Gives the answer to the request's key, which HTTP/2 does without.
+fn check(request: &Request<Body>) -> Result<Option<String>, Box<Answer>> {
     let bad = |text: &str| {
         Err(Box::new(answer::error(StatusCode::BAD_REQUEST, "BadRequestException", answer::message(text))))
     };
     let is_http_2 = is_extended_connect(request);
+    let said = Said::of(request.headers());
     if !is_http_2 && (request.method() != Method::GET || request.version() != Version::HTTP_11) {
         return bad("A WebSocket handshake is a GET request of HTTP/1.1");
     }
-    if !is_http_2 && !has_token(headers, CONNECTION, "upgrade") {
+    if !is_http_2 && !said.upgrade {
         return bad("A WebSocket handshake needs the header `Connection: Upgrade`");
     }
     if !request.body().is_end_stream() && !is_http_2 {
         return bad("A WebSocket handshake has no body");
     }
-    let mut versions = headers.get_all(SEC_WEBSOCKET_VERSION).iter();
-    if versions.next().is_none_or(|version| version != "13") || versions.next().is_some() {
+    if said.version.only().is_none_or(|version| version != "13") {
         let mut answer = required();
         answer.headers_mut().insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return Err(Box::new(answer));
     }
     if is_http_2 {
-        return Ok(());
+        return Ok(None);
     }
-    let mut keys = headers.get_all(SEC_WEBSOCKET_KEY).iter();
-    let key = keys.next().and_then(|key| STANDARD.decode(key.as_bytes()).ok());
-    if key.is_none_or(|key| key.len() != 16) || keys.next().is_some() {
-        return bad("A WebSocket handshake needs one `Sec-WebSocket-Key`: 16 bytes as base64");
+    match said.key.only().filter(|key| is_key(key)) {
+        Some(key) => Ok(Some(derive_accept_key(key.as_bytes()))),
+        None => bad("A WebSocket handshake needs one `Sec-WebSocket-Key`: 16 bytes as base64"),
     }
-    Ok(())
 }
 
-fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
-    headers.get_all(name).iter().any(|value| {
-        // As a rule it is the only one.
-        value.as_bytes().eq_ignore_ascii_case(token.as_bytes())
-            || value.to_str().is_ok_and(|list| list.split(',').any(|found| found.trim().eq_ignore_ascii_case(token)))
-    })
+fn is_key(key: &HeaderValue) -> bool {
+    // Room for what 24 characters may be.
+    let mut bytes = [0; 18];
+    key.len() == 24 && STANDARD.decode_slice(key.as_bytes(), &mut bytes) == Ok(16)
+}
+
+/// What the headers say of a handshake, found in one go.
+#[derive(Default)]
+struct Said<'h> {
+    /// `Connection` names `upgrade`.
+    upgrade: bool,
+    version: Lines<'h>,
+    key: Lines<'h>,
+}
+
+/// The lines of a header that may stand there once.
+#[derive(Default)]
+struct Lines<'h> {
+    first: Option<&'h HeaderValue>,
+    are_more: bool,
+}
+
+impl<'h> Said<'h> {
+    fn of(headers: &'h HeaderMap) -> Self {
+        let mut said = Self::default();
+        for (name, value) in headers {
+            if *name == CONNECTION {
+                said.upgrade |= names_token(value, "upgrade");
+            } else if *name == SEC_WEBSOCKET_KEY {
+                said.key.note(value);
+            } else if *name == SEC_WEBSOCKET_VERSION {
+                said.version.note(value);
+            }
+        }
+        said
+    }
+}
+
+impl<'h> Lines<'h> {
+    fn note(&mut self, value: &'h HeaderValue) {
+        self.are_more = self.first.is_some();
+        self.first.get_or_insert(value);
+    }
+
+    fn only(&self) -> Option<&'h HeaderValue> {
+        self.first.filter(|_| !self.are_more)
+    }
+}
+
+fn names_token(value: &HeaderValue, token: &str) -> bool {
+    // As a rule it is the only one.
+    value.as_bytes().eq_ignore_ascii_case(token.as_bytes())
+        || value.to_str().is_ok_and(|list| list.split(',').any(|found| found.trim().eq_ignore_ascii_case(token)))
 }
 
 fn client(place: &Place, stage: &Stage, reached: Reached, request: &HeaderMap, peer: &Peer) -> Client {
     let id = ConnectionId::random(0);
-    let (path, segment) = (place.path(), id.path_segment());
-    let callback_url = [&*reached.url, &path, "/@connections/", &segment].concat();
+    let text = id.text();
+    let ([base, slash, segment], [own, end]) = (place.path_pieces(), text.path_segment());
+    let callback_url = [&*reached.url, base, slash, segment, "/@connections/", own, end].concat();
     Client {
         id,
-        id_header: id.header(),
+        id_header: text.header(),
         stage: stage.key.clone(),
         domain_name: reached.domain_name,
         // A URL keeps its own escapes, so it is not encoded once more.
@@ -229,6 +272,8 @@ fn opened(accept_key: Option<&str>, subprotocol: Option<HeaderValue>) -> Answer 
     if let Some(accept_key) = accept_key {
         *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = answer.headers_mut();
+        // In one go, because few by few they would grow it twice.
+        headers.reserve(4);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
         let accept_key = HeaderValue::from_str(accept_key).expect("base64 is a header value");
