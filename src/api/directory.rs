@@ -54,8 +54,6 @@ pub struct Destination<'d> {
     pub socket: Option<(&'d Place, &'d Arc<Stage>)>,
     /// The stage of an HTTP API that the path leads into.
     pub requests: Option<(&'d Place, &'d Arc<HttpStage>)>,
-    /// `@connections` stands in the path.
-    pub is_of_connections: bool,
     /// That is a WebSocket stage's own, with no id behind it or too much.
     pub is_below_connections: bool,
     /// Somebody answers to the host.
@@ -171,8 +169,7 @@ impl Directory {
 
     /// `host` is without its port. The path is as it was on the wire; a stage's name never needs escapes.
     pub fn find(&self, host: &str, path: &str) -> Destination<'_> {
-        let mut found =
-            Destination { is_of_connections: path.split('/').any(is_connections), ..Destination::default() };
+        let mut found = Destination::default();
         for place in self.places.iter().filter(|place| place.host.matches(host)) {
             found.is_host_known = true;
             found.is_host_of_requests |= matches!(place.served, Served::Requests(_));
@@ -181,22 +178,49 @@ impl Directory {
                 Served::Requests(stage) => {
                     found.requests.get_or_insert((place, stage));
                 }
-                Served::Sockets(stage) => {
-                    let mut segments = rest.split('/').filter(|segment| !segment.is_empty());
-                    match (segments.next(), segments.next(), segments.next()) {
-                        (None, ..) => {
-                            found.socket.get_or_insert((place, stage));
-                        }
-                        (Some(first), Some(id), None) if is_connections(first) && found.connection.is_none() => {
-                            found.connection = Some((place, stage, decoded(id)));
-                        }
-                        (Some(first), ..) => found.is_below_connections |= is_connections(first),
+                Served::Sockets(stage) => match below(rest) {
+                    Below::Nothing => {
+                        found.socket.get_or_insert((place, stage));
                     }
-                }
+                    Below::Connection(id) => {
+                        found.connection.get_or_insert_with(|| (place, stage, decoded(id)));
+                    }
+                    Below::Connections => found.is_below_connections = true,
+                    Below::Else => {}
+                },
             }
         }
         found
     }
+}
+
+/// What of a WebSocket stage a path below it names.
+enum Below<'p> {
+    /// The stage itself.
+    Nothing,
+    Connection(&'p str),
+    /// `@connections`, with no id behind it or too much.
+    Connections,
+    Else,
+}
+
+fn below(rest: &str) -> Below<'_> {
+    // As every SDK writes it.
+    if let Some(id) = rest.strip_prefix("/@connections/").filter(|id| !id.is_empty() && !id.contains('/')) {
+        return Below::Connection(id);
+    }
+    let mut segments = rest.split('/').filter(|segment| !segment.is_empty());
+    match (segments.next(), segments.next(), segments.next()) {
+        (None, ..) => Below::Nothing,
+        (Some(first), ..) if !is_connections(first) => Below::Else,
+        (_, Some(id), None) => Below::Connection(id),
+        _ => Below::Connections,
+    }
+}
+
+/// Whether `@connections` stands in a path.
+pub fn names_connections(path: &str) -> bool {
+    path.bytes().any(|byte| matches!(byte, b'@' | b'%')) && path.split('/').any(is_connections)
 }
 
 fn decoded(id: &str) -> String {

@@ -399,11 +399,6 @@ impl Engine {
         }
     }
 
-    /// A call of `@connections` was answered.
-    pub fn pushed(&self, stage: &Stage, record: &Record<'_>) {
-        record::ended(self, &stage.watch, &stage.watch.pushes, record);
-    }
-
     /// The tail that all calls share: ask the backend, write down how it went.
     async fn integrate(
         &self,

@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use super::{Engine, execution, live, spans};
+use crate::api::stage::Stage;
 use crate::api::watch::{Level, RouteWatch, StageWatch};
 use crate::connections::Connection;
 use crate::model::call::{Call, ConnectionEvent, Reply, Subject};
@@ -106,6 +107,18 @@ pub fn refused(metrics: &StageMetrics, subject: Subject<'_>, refusal: &Refusal) 
     }
 }
 
+impl Engine {
+    /// Whether anybody looks at more of a call of `@connections` than the counters do.
+    pub fn tells_of_pushes(&self, stage: &Stage) -> bool {
+        is_told(self, &stage.watch, &stage.watch.pushes)
+    }
+
+    /// A call of `@connections` was answered.
+    pub fn pushed(&self, stage: &Stage, record: &Record<'_>) {
+        ended(self, &stage.watch, &stage.watch.pushes, record);
+    }
+}
+
 /// A call is over, and told of: to its route's counters, the access log, the gateway's own log, whoever watches, and the
 /// collector of traces.
 pub fn ended(engine: &Engine, watch: &StageWatch, route: &RouteWatch, record: &Record<'_>) {
@@ -126,10 +139,10 @@ pub fn ended(engine: &Engine, watch: &StageWatch, route: &RouteWatch, record: &R
     }
 }
 
-/// Whether anybody but the counters is told of a call that goes well.
+/// Whether anybody but the counters may be told of a call.
 pub fn is_told(engine: &Engine, watch: &StageWatch, route: &RouteWatch) -> bool {
     watch.access_log.is_some()
-        || route.level == Level::Info
+        || route.level != Level::Off
         || engine.tail.is_watched()
         || engine.tracer.load().is_some()
 }

@@ -9,10 +9,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{HOST, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+use super::trace::X_AMZN_TRACE_ID;
 use super::{headers, lines};
 
 /// The last hop: a connection that this gateway accepted, and what was asked for on it.
@@ -121,14 +122,20 @@ pub struct Added {
     pub stamp: Arc<Stamp>,
     /// In place of the client's.
     pub host: HeaderValue,
-    pub lines: Vec<(HeaderName, HeaderValue)>,
+    pub via: HeaderValue,
+    /// Where the client has none of its own.
+    pub trace_id: Option<HeaderValue>,
 }
 
 impl Added {
     pub fn write(&self, into: &mut Vec<u8>) {
         lines::write(&HOST, self.host.as_bytes(), into);
-        for (name, value) in self.stamp.lines().chain(self.lines.iter().map(|(name, value)| (name, value))) {
+        for (name, value) in self.stamp.lines() {
             lines::write(name, value.as_bytes(), into);
+        }
+        lines::write(&VIA, self.via.as_bytes(), into);
+        if let Some(trace_id) = &self.trace_id {
+            lines::write(&X_AMZN_TRACE_ID, trace_id.as_bytes(), into);
         }
     }
 
@@ -136,8 +143,9 @@ impl Added {
     pub fn put(self, headers: &mut HeaderMap) {
         self.stamp.put(headers);
         headers.insert(HOST, self.host);
-        for (name, value) in self.lines {
-            headers.append(name, value);
+        headers.append(VIA, self.via);
+        if let Some(trace_id) = self.trace_id {
+            headers.append(X_AMZN_TRACE_ID, trace_id);
         }
     }
 }

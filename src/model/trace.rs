@@ -10,7 +10,7 @@ use rand::RngExt as _;
 
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
+pub const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 
 /// A trace state is passed on up to this length, which the recommendation asks for at least; from a longer one, members
 /// longer than `LONG_MEMBER` are left out first, then those at its end.

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::acme::Challenges;
-use crate::api::directory::{Host, Place};
+use crate::api::directory::{Host, Place, names_connections};
 use crate::api::gateway::Gateway;
 use crate::connections::{Handover, Peer};
 use crate::engine::reached::{Reached, reached};
@@ -118,7 +118,7 @@ impl FrontDoor {
             // Boxed, here and below: a connection keeps room for the largest of them, also while nothing is asked.
             return Box::pin(callback::answer(&self.engine, &gateway, called, request)).await;
         }
-        if destination.is_of_connections && (asks_upgrade || !destination.is_below_connections) {
+        if (asks_upgrade || !destination.is_below_connections) && names_connections(request.uri().path()) {
             return answer::forbidden();
         }
         let (socket, handover) = match (destination.socket, handover) {

@@ -55,17 +55,20 @@ pub async fn answer(engine: &Engine, gateway: &Gateway, called: Called<'_>, requ
     let (head, body) = (*request).into_parts();
     let (at, trail) = (Timestamp::now(), engine.set_out_for_backend(&head.headers));
     let request_id = Id::random();
-    let (mut caller, mut payload) = (None, Bytes::new());
-    let answered = match read(body, declared(&head), stage.limits.max_message).await {
+    let (mut caller, mut received, mut payload) = (None, 0, Bytes::new());
+    let is_told = engine.tells_of_pushes(stage);
+    let answered = match read(body, &head, stage.limits.max_message).await {
         Ok(body) => {
-            payload = body.clone();
+            received = body.len() as u64;
+            if is_told {
+                payload = body.clone();
+            }
             respond(engine, gateway, stage, id, &head, body, &mut caller)
         }
         Err(unread) => unread.answer(&stage.metrics.pushes),
     };
     let Answered { mut answer, refusal, connection } = answered;
     answer.headers_mut().insert(answer::X_AMZN_REQUEST_ID, request_id.header());
-    let is_told = stage.watch.access_log.is_some() || engine.tail.is_watched();
     let identity = caller.filter(|_| is_told).map(|name: &str| identity(name, &stage.entrance.account_id));
     let route_key = match head.method {
         Method::POST => "POST @connections",
@@ -94,7 +97,7 @@ pub async fn answer(engine: &Engine, gateway: &Gateway, called: Called<'_>, requ
             status: answer.status().as_u16(),
             refusal: refusal.as_ref(),
             took: trail.began.elapsed(),
-            received: payload.len() as u64,
+            received,
             sent: 0,
             body: &payload,
             answer: b"",
@@ -306,11 +309,11 @@ fn declared(head: &Parts) -> Option<u64> {
 }
 
 /// Reads a body of at most `bound` bytes.
-async fn read(mut body: Body, declared: Option<u64>, bound: usize) -> Result<Bytes, Unread> {
+async fn read(mut body: Body, head: &Parts, bound: usize) -> Result<Bytes, Unread> {
     if let Body::Whole(whole) = body {
         return if whole.len() > bound { Err(Unread::TooLarge) } else { Ok(whole) };
     }
-    if declared.is_some_and(|length| length > bound as u64) {
+    if declared(head).is_some_and(|length| length > bound as u64) {
         discard(body);
         return Err(Unread::TooLarge);
     }

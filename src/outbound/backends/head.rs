@@ -59,8 +59,11 @@ pub fn write(parts: &Parts, added: Option<&Added>, length: Length, into: &mut Ve
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     into.extend_from_slice(target.as_bytes());
     into.extend_from_slice(b" HTTP/1.1\r\n");
+    let mut has_length = false;
     for (name, value) in &parts.headers {
-        if *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING && (added.is_none() || *name != HOST) {
+        if *name == CONTENT_LENGTH {
+            has_length = true;
+        } else if *name != TRANSFER_ENCODING && (added.is_none() || *name != HOST) {
             lines::write(name, value.as_bytes(), into);
         }
     }
@@ -69,7 +72,7 @@ pub fn write(parts: &Parts, added: Option<&Added>, length: Length, into: &mut Ve
     }
     match length {
         // RFC 9110 section 8.6: said by methods that mostly have a body, and where the client said it.
-        Length::Known(0) if !says_none(&parts.method) && !parts.headers.contains_key(CONTENT_LENGTH) => {}
+        Length::Known(0) if !says_none(&parts.method) && !has_length => {}
         Length::Known(length) => lines::write_length(length, into),
         Length::Chunked => into.extend_from_slice(b"transfer-encoding: chunked\r\n"),
     }

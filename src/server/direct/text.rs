@@ -173,7 +173,7 @@ thread_local! {
 }
 
 fn write_date(out: &mut Vec<u8>) {
-    let second = Timestamp::now().0 / 1000;
+    let second = Timestamp::of_last_tick().0 / 1000;
     DATE_LINE.with_borrow_mut(|(of, line)| {
         if *of != second {
             (*of, *line) = (second, format!("date: {}\r\n", Timestamp(second * 1000).http_date()));

@@ -71,21 +71,21 @@ impl Forward {
     ) -> Result<Outgoing, Refusal> {
         let head = &request.head;
         keep_carried(&mut headers);
-        let via = (VIA, via(head.version));
+        let (host, via) = (self.host.clone(), via(head.version));
         let trace_id = match &call.trace {
             Some(_) => {
                 headers.remove(X_AMZN_TRACE_ID);
                 call.pass_trace_on(&mut headers);
-                Some((X_AMZN_TRACE_ID, call.trace_id()))
+                Some(call.trace_id())
             }
-            None => (!headers.contains_key(X_AMZN_TRACE_ID)).then(|| (X_AMZN_TRACE_ID, call.trace_id())),
+            None => (!headers.keys().any(|name| *name == X_AMZN_TRACE_ID)).then(|| call.trace_id()),
         };
-        let (host, lines) = (self.host.clone(), [via].into_iter().chain(trace_id));
         let added = match &request.stamp {
-            Some(stamp) => Some(Box::new(Added { stamp: stamp.clone(), host, lines: lines.collect() })),
+            Some(stamp) => Some(Box::new(Added { stamp: stamp.clone(), host, via, trace_id })),
             None => {
                 headers.insert(HOST, host);
-                lines.for_each(|(name, value)| _ = headers.append(name, value));
+                headers.append(VIA, via);
+                headers.extend(trace_id.map(|trace_id| (X_AMZN_TRACE_ID, trace_id)));
                 None
             }
         };
@@ -106,10 +106,6 @@ impl Forward {
     /// Sends a request. The answer's head must come within the timeout, counted from the last piece of the
     /// request's body.
     pub async fn send(&self, outgoing: Outgoing, body: Body, progress: &Progress) -> Result<Reply<Body>, Refusal> {
-        let mut outgoing = outgoing;
-        if outgoing.headers.remove(TE).is_some_and(|te| accepts_trailers(&te)) {
-            outgoing.headers.insert(TE, HeaderValue::from_static("trailers"));
-        }
         let outgoing = self.request(outgoing, body)?;
         let progress = match &outgoing.body {
             Body::Whole(whole) => {
@@ -157,10 +153,14 @@ impl Forward {
         };
         let uri = Uri::from_maybe_shared(Bytes::from(target))
             .map_err(|error| Kind::Internal.because(format_args!("no URI for the backend: {error}")))?;
-        let (mut has_length, mut has_coding) = (false, false);
+        let (mut has_length, mut has_coding, mut has_te) = (false, false, false);
         for name in headers.keys() {
             has_length |= *name == CONTENT_LENGTH;
             has_coding |= *name == TRANSFER_ENCODING;
+            has_te |= *name == TE;
+        }
+        if has_te && headers.remove(TE).is_some_and(|te| accepts_trailers(&te)) {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
         }
         if has_length {
             one_length(&mut headers)?;
@@ -295,13 +295,17 @@ fn reply(answer: Reply<Body>) -> Result<Reply<Body>, Refusal> {
     if !(200..600).contains(&status.as_u16()) {
         return Err(Kind::IntegrationFailure.because(format_args!("the backend answered {}", status.as_u16())));
     }
-    // RFC 9112 section 6.3: beside chunks a length says nothing.
-    if headers.contains_key(TRANSFER_ENCODING) {
-        headers.remove(CONTENT_LENGTH);
+    let (mut lengths, mut is_list, mut has_coding) = (0, false, false);
+    for (name, value) in &headers {
+        if *name == CONTENT_LENGTH {
+            lengths += 1;
+            is_list |= value.as_bytes().contains(&b',');
+        }
+        has_coding |= *name == TRANSFER_ENCODING;
     }
-    let is_list = |length: &HeaderValue| length.as_bytes().contains(&b',');
-    if headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some() || headers.get(CONTENT_LENGTH).is_some_and(is_list) {
-        // The connection has seen to it that they agree; the one that is true is the body's own.
+    // RFC 9112 section 6.3: beside chunks a length says nothing. Of several the connection has seen to it that they agree; the
+    // one that is true is the body's own.
+    if lengths > 0 && (has_coding || lengths > 1 || is_list) {
         headers.remove(CONTENT_LENGTH);
     }
     drop_hop_by_hop(&mut headers);
@@ -316,20 +320,10 @@ fn switched(mut answer: Reply<Body>) -> Reply<Body> {
 
 /// Drops what of a request's headers does not go on to the backend.
 fn keep_carried(headers: &mut HeaderMap) {
-    let named = connection_options(headers);
-    let is_dropped = |name: &&HeaderName| {
-        is_of_one_hop(name) && *name != TE && *name != TRANSFER_ENCODING
-            || *name == EXPECT
-            || headers::is_ours(name)
-            || named.as_ref().is_some_and(|named| is_named(named, name))
-    };
-    // Mostly there are none, and then looking is all it takes.
-    if headers.keys().any(|name| is_dropped(&name)) {
-        let dropped: Vec<_> = headers.keys().filter(is_dropped).cloned().collect();
-        for name in dropped {
-            headers.remove(name);
-        }
-    }
+    drop_those(headers, |name| {
+        let is_of_body = *name == TE || *name == TRANSFER_ENCODING;
+        is_of_one_hop(name) && !is_of_body || *name == EXPECT || headers::is_ours(name)
+    });
 }
 
 /// `Trailer` goes along: it announces what follows a body that is passed on.
@@ -338,11 +332,16 @@ fn is_of_one_hop(name: &HeaderName) -> bool {
 }
 
 fn drop_hop_by_hop(headers: &mut HeaderMap) {
-    let named = connection_options(headers);
-    let is_dropped =
-        |name: &&HeaderName| is_of_one_hop(name) || named.as_ref().is_some_and(|named| is_named(named, name));
-    if headers.keys().any(|name| is_dropped(&name)) {
-        let dropped: Vec<_> = headers.keys().filter(is_dropped).cloned().collect();
+    drop_those(headers, is_of_one_hop);
+}
+
+/// Drops those headers, `Connection` among them, and what that names.
+fn drop_those(headers: &mut HeaderMap, is_dropped: impl Fn(&HeaderName) -> bool) {
+    // Mostly there are none, and then looking is all it takes.
+    if headers.keys().any(&is_dropped) {
+        let named = connection_options(headers);
+        let is_named = |name: &&HeaderName| named.as_ref().is_some_and(|named| is_named(named, name));
+        let dropped: Vec<_> = headers.keys().filter(|name| is_dropped(name) || is_named(name)).cloned().collect();
         for name in dropped {
             headers.remove(name);
         }
@@ -351,9 +350,6 @@ fn drop_hop_by_hop(headers: &mut HeaderMap) {
 
 /// The headers that `Connection` names, unless that is one of its everyday words.
 fn connection_options(headers: &HeaderMap) -> Option<String> {
-    if !headers.contains_key(CONNECTION) {
-        return None;
-    }
     let all = headers::joined(headers, CONNECTION.as_str())?.to_ascii_lowercase();
     (!matches!(all.as_str(), "keep-alive" | "close" | "upgrade")).then_some(all)
 }

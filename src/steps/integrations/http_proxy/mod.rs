@@ -24,6 +24,7 @@ use crate::model::refusal::{Kind, Refusal};
 use crate::model::settings::{
     Entry, Expression, Node, PositiveDuration, Reading, Setting, Table, TableName, Text, Value, choice, settings,
 };
+use crate::model::trace::X_AMZN_TRACE_ID;
 use crate::outbound::backends::{self, Backend, Headers, Keep, Outgoing};
 use crate::outbound::lambda as event;
 
@@ -455,7 +456,6 @@ const OF_EACH_CALL: [HeaderName; 5] =
     [X_AMZN_TRACE_ID, X_LIVEGATE_CONNECTION_ID, X_LIVEGATE_CALLBACK_URL, X_LIVEGATE_EVENT_TYPE, X_LIVEGATE_REQUEST_ID];
 
 const X_AMZN_APIGATEWAY_API_ID: HeaderName = HeaderName::from_static("x-amzn-apigateway-api-id");
-const X_AMZN_TRACE_ID: HeaderName = HeaderName::from_static("x-amzn-trace-id");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
