@@ -18,14 +18,14 @@ use crate::model::call::{Call, Event, Reply, Subject};
 use crate::model::clock::Timestamp;
 use crate::model::headers;
 use crate::model::limits;
-use crate::model::record::{Leg, Trail};
+use crate::model::record::Leg;
 use crate::model::refusal::{Kind, Refusal};
 use crate::model::request::HttpRequest;
 use crate::model::signature;
 use crate::outbound::backends::Switched;
 use crate::steps::cors;
 use crate::steps::integrations::RequestIntegration;
-use crate::steps::integrations::http_proxy::forward;
+use crate::steps::integrations::http_proxy::forward::{self, heard};
 use crate::steps::transforms::http_parameters::Outgoing;
 use crate::steps::transforms::http_parameters::response::OfStatus;
 
@@ -35,13 +35,6 @@ pub struct Asked {
     pub request: Box<HttpRequest>,
     pub body: Body,
     pub progress: Arc<Progress>,
-}
-
-/// What of a request is handed on to whoever answers it.
-struct Passed<'a> {
-    headers: HeaderMap,
-    body: Body,
-    progress: &'a Progress,
 }
 
 /// A backend's stream that speaks another protocol, and when the token that opened it expires.
@@ -90,6 +83,8 @@ impl Engine {
         ongoing.answer(outcome)
     }
 
+    /// The steps of a request that has a route: its throttles, who may call, what answers for it. One function, because each
+    /// that calls another with the request in hand moves all of its state once more.
     async fn answer(
         &self,
         stage: &HttpStage,
@@ -110,10 +105,39 @@ impl Engine {
         }
         let headers = headers_to_send(route, &mut ongoing.request);
         let Ongoing { request, trail, progress, request_id, at, identity, .. } = ongoing;
-        let event = Event::Request(request);
-        let (request_id, at, trace) = (*request_id, *at, trail.next_span());
-        let call = Call { event, route_key: &route.key, request_id, at, identity: identity.clone(), trace };
-        self.integrate_request(stage, route, (&call, trail), request, Passed { headers, body, progress }).await
+        let (event, trace) = (Event::Request(request), trail.next_span());
+        let (route_key, identity) = (&*route.key, identity.clone());
+        let call = Call { event, route_key, request_id: *request_id, at: *at, identity, trace };
+        let scope = Scope { call: &call, stage_variables: &stage.variables };
+        let began = Instant::now();
+        if !matches!(route.integration, RequestIntegration::Mock(_)) {
+            // Should the client leave meanwhile, this much is known of it.
+            trail.integration = Some(Leg::under_way(began, call.trace.as_ref().map(|trace| trace.span_id)));
+        }
+        let outcome = match &route.integration {
+            RequestIntegration::HttpProxy(forward) => {
+                let outgoing = prepared(forward.outgoing(&call, request, headers), route, &scope);
+                match outgoing.and_then(|outgoing| forward.ready(outgoing, body, progress)) {
+                    Ok((outgoing, patience)) => heard(forward.backend.forward(outgoing, patience).await, patience),
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            RequestIntegration::Function(function) => {
+                match prepared(function.outgoing(request, headers), route, &scope) {
+                    Ok(seen) => Box::pin(function.invoke(&call, request, seen, &stage.variables)).await,
+                    Err(refusal) => Err(refusal),
+                }
+            }
+            RequestIntegration::Mock(mock) => Ok(mock.answer(&call, &stage.variables).with_body()),
+        };
+        let began = (!matches!(route.integration, RequestIntegration::Mock(_))).then_some(began);
+        record::integration(&stage.metrics, &call, trail, began, &outcome);
+        let mut reply = outcome?;
+        if let Some(mappings) = route.response_parameters.for_status(reply.status.as_u16()) {
+            let shaped = Box::pin(shape(mappings, &scope, &mut reply)).await;
+            shaped.inspect_err(|refusal| record::refused(&stage.metrics, call.subject(), refusal))?;
+        }
+        Ok(reply)
     }
 
     /// Everything between the throttles and the integration; finds out who is calling. The body is read no earlier than
@@ -150,47 +174,6 @@ impl Engine {
             }
         }
         Ok(())
-    }
-
-    /// The tail of every request: ask what answers for the route, write down how it went, shape the answer.
-    async fn integrate_request(
-        &self,
-        stage: &HttpStage,
-        route: &HttpRoute,
-        (call, trail): (&Call<'_>, &mut Trail),
-        request: &HttpRequest,
-        passed: Passed<'_>,
-    ) -> Result<Reply<Body>, Refusal> {
-        let Passed { headers, body, progress } = passed;
-        let scope = Scope { call, stage_variables: &stage.variables };
-        let began = Instant::now();
-        if !matches!(route.integration, RequestIntegration::Mock(_)) {
-            // Should the client leave meanwhile, this much is known of it.
-            trail.integration = Some(Leg::under_way(began, call.trace.as_ref().map(|trace| trace.span_id)));
-        }
-        let outcome = match &route.integration {
-            RequestIntegration::HttpProxy(forward) => {
-                match prepared(forward.outgoing(call, request, headers), route, &scope) {
-                    Ok(outgoing) => forward.send(outgoing, body, progress).await,
-                    Err(refusal) => Err(refusal),
-                }
-            }
-            RequestIntegration::Function(function) => {
-                match prepared(function.outgoing(request, headers), route, &scope) {
-                    Ok(seen) => Box::pin(function.invoke(call, request, seen, &stage.variables)).await,
-                    Err(refusal) => Err(refusal),
-                }
-            }
-            RequestIntegration::Mock(mock) => Ok(mock.answer(call, &stage.variables).with_body()),
-        };
-        let began = (!matches!(route.integration, RequestIntegration::Mock(_))).then_some(began);
-        record::integration(&stage.metrics, call, trail, began, &outcome);
-        let mut reply = outcome?;
-        if let Some(mappings) = route.response_parameters.for_status(reply.status.as_u16()) {
-            let shaped = Box::pin(shape(mappings, &scope, &mut reply)).await;
-            shaped.inspect_err(|refusal| record::refused(&stage.metrics, call.subject(), refusal))?;
-        }
-        Ok(reply)
     }
 
     /// A request for another protocol than HTTP. With a 101 comes the backend's stream that speaks it.

@@ -69,8 +69,8 @@ struct Leaf {
 
 /// Where a request leads.
 #[derive(Debug, PartialEq)]
-pub enum Outcome<'r, 'p, T> {
-    Found(Found<'r, 'p, T>),
+pub enum Outcome<'r, T> {
+    Found(Found<'r, T>),
     /// No route key matches.
     Nothing,
     /// The path has a `.` or `..` segment, plain or as `%2e`. Backends resolve these, each in its own way, and
@@ -80,10 +80,10 @@ pub enum Outcome<'r, 'p, T> {
 
 /// A route, and what the variables of its key stand for.
 #[derive(Debug, PartialEq)]
-pub struct Found<'r, 'p, T> {
+pub struct Found<'r, T> {
     pub route: &'r T,
     /// In the order of the key, as they are on the wire.
-    pub parameters: Vec<(&'r Arc<str>, &'p str)>,
+    pub parameters: Vec<(Arc<str>, String)>,
 }
 
 /// Two route keys of which one would never be taken.
@@ -127,7 +127,7 @@ impl<T> Paths<T> {
     /// The route that a request takes. The path is as it is on the wire; that it begins with `/` goes without
     /// saying. Escapes of characters that need none are equal to these (`%70ets` is `pets`), and `%2F` is no
     /// separator.
-    pub fn find<'r, 'p>(&'r self, method: &Method, path: &'p str) -> Outcome<'r, 'p, T> {
+    pub fn find(&self, method: &Method, path: &str) -> Outcome<'_, T> {
         let Some((pieces, count)) = self.pieces(path) else { return Outcome::DotSegment };
         match self.search(method, &pieces, count).or(self.default) {
             Some(index) => Outcome::Found(self.routes[index].found(&pieces)),
@@ -239,11 +239,11 @@ impl<T> Paths<T> {
 }
 
 impl<T> Route<T> {
-    fn found<'r, 'p>(&'r self, pieces: &[Piece<'p>]) -> Found<'r, 'p, T> {
+    fn found(&self, pieces: &[Piece]) -> Found<'_, T> {
         let parameters = self.segments.iter().zip(pieces).filter_map(|(segment, piece)| match segment {
             Segment::Literal(_) => None,
-            Segment::Variable(name) => Some((name, piece.text)),
-            Segment::Greedy(name) => Some((name, piece.rest)),
+            Segment::Variable(name) => Some((name.clone(), piece.text.to_owned())),
+            Segment::Greedy(name) => Some((name.clone(), piece.rest.to_owned())),
         });
         Found { route: &self.value, parameters: parameters.collect() }
     }

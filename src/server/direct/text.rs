@@ -43,7 +43,8 @@ pub fn read(bytes: &[u8]) -> Option<Whole> {
     if body.len() as u64 != said.length.unwrap_or(0) {
         return None;
     }
-    let mut whole = Box::new(Request::new(Body::Whole(Bytes::copy_from_slice(body))));
+    let body = if body.is_empty() { Bytes::new() } else { Bytes::copy_from_slice(body) };
+    let mut whole = Box::new(Request::new(Body::Whole(body)));
     *whole.method_mut() = method(request.method?)?;
     // Copied once; what the request says are pieces of it.
     let text = Bytes::copy_from_slice(&bytes[..length]);

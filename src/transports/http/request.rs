@@ -54,8 +54,8 @@ pub fn carries_upgrade<B>(request: &Request<B>, place: &Place, stage: &HttpStage
     }
 }
 
-/// Answers one request.
-pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
+/// Answers one request. All that can be said at once is found out before the future begins, which keeps only what it needs.
+pub fn answer<'a>(engine: &'a Arc<Engine>, arrived: Arrived<'a>) -> impl Future<Output = Answer> + Send + 'a {
     let Arrived { request, domain_name, place, stage, peer, stamp, handover } = arrived;
     let protocol = handover.as_ref().and_then(|_| protocol(&request));
     let method = method(&request);
@@ -67,10 +67,7 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
     let wanted = reply::Wanted::of(&head, &stage.limits);
     let route_path = route_path(head.uri.path(), place);
     let (route, path_parameters) = match stage.routes.find(&method, route_path) {
-        Outcome::Found(found) => {
-            let own = |(name, value): &(&Arc<str>, &str)| ((*name).clone(), (*value).to_owned());
-            (Ok(found.route), found.parameters.iter().map(own).collect())
-        }
+        Outcome::Found(found) => (Ok(found.route), found.parameters),
         Outcome::Nothing => (Err(Kind::NotFound.because("no route")), Vec::new()),
         Outcome::DotSegment => (Err(Kind::BadRequest.because("a dot segment in the path")), Vec::new()),
     };
@@ -84,7 +81,7 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
     };
     let declared = head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     let is_too_long = declared.is_some_and(|declared| declared > stage.limits.max_body as u64);
-    let asked = Box::new(HttpRequest {
+    let request = Box::new(HttpRequest {
         stamp,
         stage: stage.key.clone(),
         base_path: place.base_path.len(),
@@ -103,12 +100,8 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
         Ok(_) if is_too_long => Err(Kind::RequestTooLarge.because("above max_body")),
         route => route,
     };
-    if let (Ok(route), Some(protocol), Some(handover)) = (&route, protocol, handover)
-        && route.upgrade
-        && incoming.is_end_stream()
-    {
-        return Box::pin(passthrough::carry(engine, stage, route, asked, protocol, handover)).await;
-    }
+    let is_carried = route.as_ref().is_ok_and(|route| route.upgrade) && incoming.is_end_stream();
+    let carried = protocol.zip(handover).filter(|_| is_carried);
     let progress = Arc::new(Progress::default());
     let (body, refused_body) = match &route {
         _ if incoming.is_end_stream() => (Body::default(), None),
@@ -120,12 +113,17 @@ pub async fn answer(engine: &Arc<Engine>, arrived: Arrived<'_>) -> Answer {
         }
         Err(_) => (Body::default(), Some(incoming)),
     };
-    let answer = engine.request(stage, route, Asked { request: asked, body, progress }).await;
-    if let Some(body) = refused_body {
-        // Closing the connection at once would reset it, and the client would never see why.
-        crate::connections::discard(body);
+    async move {
+        if let (Ok(route), Some((protocol, handover))) = (&route, carried) {
+            return Box::pin(passthrough::carry(engine, stage, route, request, protocol, handover)).await;
+        }
+        let answer = engine.request(stage, route, Asked { request, body, progress }).await;
+        if let Some(body) = refused_body {
+            // Closing the connection at once would reset it, and the client would never see why.
+            crate::connections::discard(body);
+        }
+        reply::answer(answer, &wanted, &stage.limits)
     }
-    reply::answer(answer, &wanted, &stage.limits)
 }
 
 fn hidden_stage(place: &Place, stage: &HttpStage) -> Option<Arc<str>> {

@@ -103,9 +103,14 @@ impl Forward {
         })
     }
 
-    /// Sends a request. The answer's head must come within the timeout, counted from the last piece of the
+    /// A request as the backend gets it. The answer's head must come within the timeout, counted from the last piece of the
     /// request's body.
-    pub async fn send(&self, outgoing: Outgoing, body: Body, progress: &Progress) -> Result<Reply<Body>, Refusal> {
+    pub fn ready<'p>(
+        &self,
+        outgoing: Outgoing,
+        body: Body,
+        progress: &'p Progress,
+    ) -> Result<(backends::Outgoing, Patience<'p>), Refusal> {
         let outgoing = self.request(outgoing, body)?;
         let progress = match &outgoing.body {
             Body::Whole(whole) => {
@@ -114,8 +119,7 @@ impl Forward {
             }
             Body::Flowing(_) => Some(progress),
         };
-        let answer = self.backend.forward(outgoing, self.patience(progress)).await;
-        reply(answer.map_err(|error| refused(error, progress))?)
+        Ok((outgoing, self.patience(progress)))
     }
 
     /// Asks the backend for another protocol. With its 101 comes the stream that speaks it.
@@ -186,6 +190,11 @@ impl Forward {
     fn patience<'p>(&self, progress: Option<&'p Progress>) -> Patience<'p> {
         Patience::new(self.timeout, progress)
     }
+}
+
+/// What became of a request that the backend got, after so much patience.
+pub fn heard(outcome: Result<Reply<Body>, backends::Error>, patience: Patience<'_>) -> Result<Reply<Body>, Refusal> {
+    reply(outcome.map_err(|error| refused(error, patience.progress))?)
 }
 
 fn refused(error: backends::Error, progress: Option<&Progress>) -> Refusal {
