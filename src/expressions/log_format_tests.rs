@@ -24,7 +24,7 @@ fn client(user_agent: &str) -> Client {
     let id = ConnectionId::parse("7e8s-43WgB1PFu4=").unwrap();
     Client {
         id,
-        id_header: id.header(),
+        id_header: id.text().header(),
         stage: key(),
         domain_name: "rt.example.com:8080".into(),
         callback_url: HeaderValue::from_static("http://rt.example.com:8080/prod/@connections/x"),

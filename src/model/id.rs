@@ -117,10 +117,6 @@ impl ConnectionId {
     pub fn text(&self) -> IdText {
         self.0.text()
     }
-
-    pub fn header(&self) -> HeaderValue {
-        self.0.header()
-    }
 }
 
 impl fmt::Display for ConnectionId {
